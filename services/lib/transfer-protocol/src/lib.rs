@@ -1,0 +1,1 @@
+//! domicile-transfer-protocol
