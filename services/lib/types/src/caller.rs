@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::Code;
 use crate::error::{Error, Result};
 use crate::ids::{AccountId, ItemId, PracticeId, RequestId, SubjectId, TransferId};
 use crate::region::RegionId;
 use crate::time::Timestamp;
-use crate::Code;
 
 /// A role. Operators never read clinical data (P12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
