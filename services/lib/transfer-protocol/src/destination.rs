@@ -130,7 +130,7 @@ pub fn invited(here: &RegionId, received: Received, now: Timestamp) -> Result<De
         return Err(Error::new(Code::StatementInvalid).at("regions"));
     }
     let mut row = Destination {
-        transfer: TransferId::from_uuid(received.statement.transfer),
+        transfer: received.statement.transfer,
         attempt: received.statement.attempt,
         from: source.clone(),
         to: destination.clone(),
@@ -195,7 +195,7 @@ impl DestinationFacts {
                 self.require(State::Preflighted)?;
                 let mut row = self.moved_to(State::Consented);
                 row.consent = Some(ConsentSeen {
-                    id: ConsentId::from_uuid(*consent),
+                    id: *consent,
                     digest: Digest(*consent_digest),
                     expires_at: *expires_at,
                 });
@@ -251,7 +251,10 @@ impl DestinationFacts {
     pub fn preflighted(&self, kinds: u32) -> Result<DestinationChange> {
         self.require(State::Requested)?;
         let body = Body::Preflighted { offer_digest: None, kinds, protocol: PROTOCOL_VERSION };
-        Ok(DestinationChange { emit: Some(body), ..DestinationChange::row(self.moved_to(State::Preflighted)) })
+        Ok(DestinationChange {
+            emit: Some(body),
+            ..DestinationChange::row(self.moved_to(State::Preflighted))
+        })
     }
 
     /// The attempt's key pair is made, its private half wrapped and committed.

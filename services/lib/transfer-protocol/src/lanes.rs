@@ -1,5 +1,6 @@
 //! The two lanes of signed statements of one transfer, as one region holds them.
 
+use domicile_evidence::keys::PublicKey;
 use domicile_evidence::statement::{Body, SignedStatement, Statement};
 use domicile_types::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 
 /// A statement of the other region, its signature verified.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Received {
     /// As it was signed.
     pub signed: SignedStatement,
@@ -17,6 +18,22 @@ pub struct Received {
     pub body: Body,
     /// SHA-256 of the statement's bytes.
     pub digest: Digest,
+}
+
+impl Received {
+    /// Checks a statement's signature, encodings and body.
+    ///
+    /// # Errors
+    /// [`Code::StatementInvalid`] when one does not fit.
+    pub fn verify(signed: SignedStatement, key: &PublicKey) -> Result<Self> {
+        let verified = signed.verify(key)?;
+        Ok(Self {
+            signed,
+            statement: verified.statement,
+            body: verified.body,
+            digest: Digest(verified.digest),
+        })
+    }
 }
 
 /// Digests of both lanes, in order; sequence numbers count from 1.

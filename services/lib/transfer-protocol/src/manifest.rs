@@ -2,7 +2,7 @@
 //! compute on their own.
 
 use domicile_evidence::merkle;
-use domicile_types::{ItemId, ObjectId};
+use domicile_types::{Code, Error, ItemId, ObjectId, Result};
 
 use crate::digest::Digest;
 
@@ -42,12 +42,18 @@ pub struct Manifest {
 impl Manifest {
     /// The Merkle root (RFC 6962 hashing) over rows ordered by item and version, then objects ordered
     /// by id; the order in which they were gathered does not matter.
-    #[must_use]
-    pub fn root(&mut self) -> Digest {
+    ///
+    /// # Errors
+    /// [`Code::Internal`] past 2^63 leaves.
+    pub fn root(&mut self) -> Result<Digest> {
         self.rows.sort_unstable();
         self.objects.sort_unstable();
         let leaves = self.rows.iter().map(row_leaf).chain(self.objects.iter().map(object_leaf));
-        Digest(merkle::root_of(leaves))
+        let mut frontier = merkle::Frontier::new();
+        for leaf in leaves {
+            frontier.append(leaf).map_err(|cause| Error::new(Code::Internal).because(cause))?;
+        }
+        Ok(Digest(frontier.root()))
     }
 }
 

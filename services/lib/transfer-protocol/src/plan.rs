@@ -143,7 +143,13 @@ pub fn next(source: &View, destination: Option<&View>, numbers: &Numbers, now: T
     }
 }
 
-fn copying(source: &View, destination: Option<&View>, lacks: Lacks, numbers: &Numbers, now: Timestamp) -> Next {
+fn copying(
+    source: &View,
+    destination: Option<&View>,
+    lacks: Lacks,
+    numbers: &Numbers,
+    now: Timestamp,
+) -> Next {
     if let Some(deliver) = lacks.deliver() {
         return deliver;
     }

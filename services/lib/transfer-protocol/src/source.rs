@@ -373,7 +373,13 @@ impl SourceFacts {
     ///
     /// # Errors
     /// [`Code::TransferState`] unless Requested; [`Code::StatementInvalid`] for the statement.
-    pub fn preflighted(&self, offer: Digest, kinds: u32, peer: Received, numbers: &Numbers) -> Result<SourceChange> {
+    pub fn preflighted(
+        &self,
+        offer: Digest,
+        kinds: u32,
+        peer: Received,
+        numbers: &Numbers,
+    ) -> Result<SourceChange> {
         self.require(State::Requested)?;
         let mut row = self.moved_to(State::Preflighted, Some(self.now.plus(numbers.offer_open)));
         row.lanes.accept(&peer)?;
@@ -409,7 +415,8 @@ pub(crate) fn wrong_state(state: State) -> Error {
 #[must_use]
 pub fn request(new: NewTransfer, numbers: &Numbers) -> SourceChange {
     let deadline = new.now.plus(numbers.offer_open);
-    let body = Body::Requested { source: new.from.clone(), destination: new.to.clone(), expires_at: deadline };
+    let body =
+        Body::Requested { source: new.from.clone(), destination: new.to.clone(), expires_at: deadline };
     let row = Source {
         transfer: new.transfer,
         attempt: new.attempt,

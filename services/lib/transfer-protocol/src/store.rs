@@ -13,8 +13,9 @@ use crate::digest::Digest;
 use crate::lanes::Received;
 use crate::manifest::{Manifest, RowEntry};
 use crate::rows::{
-    AdoptedRow, ConsentEventRow, ConsentRow, ControlRows, Feed, FeedRow, Progress, RekeyedRow, Remains, SentObject,
-    SentRow, SourceObject, StagedObject, StagedPage, StagedRow, StagedTotals, Totals, TravellingRow,
+    AdoptedRow, ConsentEventRow, ConsentRow, ControlRows, Feed, FeedRow, Progress, RekeyedRow, Remains,
+    SentObject, SentRow, SourceObject, StagedObject, StagedPage, StagedRow, StagedTotals, Totals,
+    TravellingRow,
 };
 use crate::source::{Source, SourceChange, SourceFacts, Unsent};
 
@@ -22,7 +23,8 @@ use crate::source::{Source, SourceChange, SourceFacts, Unsent};
 pub type SourceDecision = Arc<dyn Fn(&SourceFacts) -> Result<Option<SourceChange>> + Send + Sync>;
 
 /// A decision over the destination's facts; `None` changes nothing.
-pub type DestinationDecision = Arc<dyn Fn(&DestinationFacts) -> Result<Option<DestinationChange>> + Send + Sync>;
+pub type DestinationDecision =
+    Arc<dyn Fn(&DestinationFacts) -> Result<Option<DestinationChange>> + Send + Sync>;
 
 /// Who drives a step, and which attempt it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +89,12 @@ pub trait TransferStore: Send + Sync + 'static {
     /// Takes or renews the lease; the fencing token, or `None` when another holder has it.
     async fn lease(&self, transfer: TransferId, holder: Uuid) -> Result<Option<u64>>;
     /// Statements of one lane past a sequence number, in order.
-    async fn statements(&self, transfer: TransferId, origin: RegionId, after: u64) -> Result<Vec<SignedStatement>>;
+    async fn statements(
+        &self,
+        transfer: TransferId,
+        origin: RegionId,
+        after: u64,
+    ) -> Result<Vec<SignedStatement>>;
     /// The audit event of the last statement of this region's own lane.
     async fn last_own_event(&self, transfer: TransferId) -> Result<Option<domicile_types::EventId>>;
     /// Keeps the other log's checkpoint with the transfer, and the audit entry that says so.
@@ -191,8 +198,12 @@ pub trait TransferStore: Send + Sync + 'static {
     /// Staged rows without their payloads.
     async fn staged_headers(&self, transfer: TransferId) -> Result<Vec<StagedRow>>;
     /// Adopted: every row, the control rows, the residency and the statement in one transaction.
-    async fn adopt(&self, transfer: TransferId, adoption: Adoption, decision: DestinationDecision)
-    -> Result<Destination>;
+    async fn adopt(
+        &self,
+        transfer: TransferId,
+        adoption: Adoption,
+        decision: DestinationDecision,
+    ) -> Result<Destination>;
     /// Adopted rows whose payload is still in travel form, at most `limit`.
     async fn travelling(&self, transfer: TransferId, limit: u32) -> Result<Vec<TravellingRow>>;
     /// Stores rows sealed again and drops their travel form.

@@ -57,29 +57,17 @@ pub(crate) mod reason {
     use domicile_evidence::statement::AbortReason;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) const fn name(reason: AbortReason) -> &'static str {
-        match reason {
-            AbortReason::Withdrawn => "withdrawn",
-            AbortReason::Expired => "expired",
-            AbortReason::Failed => "failed",
-            AbortReason::Cancelled => "cancelled",
-        }
-    }
-
     #[expect(clippy::ref_option, reason = "serde's signature")]
     pub(crate) fn serialize<S: Serializer>(reason: &Option<AbortReason>, out: S) -> Result<S::Ok, S::Error> {
         match reason {
-            Some(reason) => out.serialize_some(name(*reason)),
+            Some(reason) => out.serialize_some(reason.name()),
             None => out.serialize_none(),
         }
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<AbortReason>, D::Error> {
         let Some(text) = Option::<String>::deserialize(input)? else { return Ok(None) };
-        [AbortReason::Withdrawn, AbortReason::Expired, AbortReason::Failed, AbortReason::Cancelled]
-            .into_iter()
-            .find(|reason| name(*reason) == text)
-            .map(Some)
-            .ok_or_else(|| serde::de::Error::custom("unknown abort reason"))
+        let known = AbortReason::parse(&text);
+        known.map(Some).ok_or_else(|| serde::de::Error::custom("unknown abort reason"))
     }
 }

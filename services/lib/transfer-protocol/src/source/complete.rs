@@ -114,8 +114,8 @@ impl SourceFacts {
         if self.held {
             return Err(Error::new(Code::LegalHold));
         }
-        let mine = self.residency.standing == Standing::Released
-            && self.row.epoch == Some(self.residency.epoch);
+        let mine =
+            self.residency.standing == Standing::Released && self.row.epoch == Some(self.residency.epoch);
         if mine { Ok(()) } else { Err(Error::new(Code::TransferState).at("epoch")) }
     }
 
@@ -153,4 +153,4 @@ impl SourceFacts {
 }
 
 /// NIST SP 800-88 Rev. 1, cryptographic erase and clear.
-pub const METHOD: &str = "nist-800-88/cryptographic-erase+clear";
+const METHOD: &str = "nist-800-88/cryptographic-erase+clear";

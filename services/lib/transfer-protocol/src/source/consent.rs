@@ -83,7 +83,7 @@ impl SourceFacts {
         row.consent = Some(ConsentRef { id: given.id, digest: given.digest, expires_at });
         row.locator = given.locator;
         let body = Body::Consented {
-            consent: given.id.uuid(),
+            consent: given.id,
             consent_digest: given.digest.0,
             offer_digest: given.offer.0,
             notice_version: given.notice_version.clone(),

@@ -102,7 +102,8 @@ impl SourceFacts {
     /// Whether the transfer has stood still for too long past the point of no return.
     #[must_use]
     pub fn overdue(&self, numbers: &Numbers) -> bool {
-        let past = !self.row.state.withdrawable() && !self.row.state.rests() && self.row.state != State::Aborting;
+        let past =
+            !self.row.state.withdrawable() && !self.row.state.rests() && self.row.state != State::Aborting;
         past && self.row.changed_at.plus(numbers.stuck_after) <= self.now
     }
 
@@ -112,6 +113,10 @@ impl SourceFacts {
         row.final_revision = None;
         row.staged = None;
         let body = Body::Unfrozen { freeze: self.row.freeze };
-        SourceChange { emit: Some(body), residency: Some(ResidencyChange::Unfreeze), ..SourceChange::row(row) }
+        SourceChange {
+            emit: Some(body),
+            residency: Some(ResidencyChange::Unfreeze),
+            ..SourceChange::row(row)
+        }
     }
 }
