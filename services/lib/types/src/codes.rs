@@ -129,6 +129,11 @@ codes! {
     RootMismatch = "DOM-TRANSFER-016", DataLoss, "Source and destination do not hold the same rows.", "The differing rows are pulled again by themselves.";
     LegalHold = "DOM-TRANSFER-017", FailedPrecondition, "A legal hold covers this record.", "The hold is released first by whoever placed it.";
     PauseRefused = "DOM-TRANSFER-018", FailedPrecondition, "A transfer between frozen and adopted cannot be paused.", "Wait for a moment and ask again.";
+    PeerSilent = "DOM-TRANSFER-019", Unavailable, "The other region does not answer.", "Nothing is lost; the transfer goes on by itself when it answers.";
+    Collision = "DOM-TRANSFER-020", FailedPrecondition, "The destination holds another item under one of these ids.", "Tell the operators of both regions; the record stays where it is.";
+    DestinationRefuses = "DOM-TRANSFER-021", FailedPrecondition, "The destination does not understand a kind or version in this record.", "Wait until the destination region is upgraded, then ask again.";
+    BackupMissing = "DOM-TRANSFER-022", FailedPrecondition, "No backup covers the arrived record yet, so the source keeps its copy.", "Check the region's backup; the transfer goes on by itself.";
+    EraseIncomplete = "DOM-TRANSFER-023", Internal, "The scan after the erasure still found something.", "The erasure is repeated by itself; if it stays, see the runbook.";
     KeyUnavailable = "DOM-KEY-001", Unavailable, "The key service does not answer.", "Try again in a moment; nothing was changed.";
     KeyDenied = "DOM-KEY-002", FailedPrecondition, "The key service refuses this key or context.", "Check the region's key and its policy.";
     KeyDestroyed = "DOM-KEY-003", FailedPrecondition, "The key for this content has been destroyed.", "The content cannot be read again.";
