@@ -5,6 +5,7 @@ use std::fmt;
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
 
 use crate::invalid::{Fault, Invalid};
 
@@ -54,7 +55,8 @@ impl fmt::Debug for PublicKey {
 }
 
 /// A named public key: what C2SP signed-note calls a verifier key, printed as `name+hash+key`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct VerifierKey {
     name: String,
     key: PublicKey,
@@ -124,6 +126,19 @@ impl std::str::FromStr for VerifierKey {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for VerifierKey {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<VerifierKey> for String {
+    fn from(key: VerifierKey) -> Self {
+        key.to_string()
     }
 }
 

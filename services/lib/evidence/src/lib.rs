@@ -5,6 +5,7 @@
 //! No I/O, public keys only, and no panic on any input: every byte that comes from outside is
 //! answered with [`Invalid`].
 
+pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
 pub mod enrolment;
@@ -14,7 +15,10 @@ pub mod invalid;
 pub mod keys;
 pub mod merkle;
 pub mod note;
+pub mod policy;
+pub mod report;
 pub mod statement;
+pub mod verify;
 
 pub use invalid::{Fault, Invalid};
 
