@@ -1,0 +1,61 @@
+//! One file, the environment over it, and errors that name the key.
+
+use std::path::Path;
+
+use config::{Config, Environment, File, FileFormat};
+use domicile_types::{Code, Error, Result};
+use serde::de::DeserializeOwned;
+
+/// The folder that holds a settings file.
+pub(crate) fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Reads `file`, lays the environment (`DOMICILE__SECTION__KEY`) over it, and parses the whole.
+/// `environment` replaces the process's own in tests and when one process prepares another.
+pub(crate) fn layered<T: DeserializeOwned>(
+    file: &Path,
+    environment: Option<Vec<(String, String)>>,
+) -> Result<T> {
+    let source = Environment::with_prefix("DOMICILE")
+        .prefix_separator("__")
+        .separator("__")
+        .source(environment.map(|pairs| pairs.into_iter().collect()));
+    let text = std::fs::read_to_string(file)
+        .map_err(|cause| Error::new(Code::ConfigurationMissing).at("configuration file").because(cause))?;
+    let config =
+        Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(source).build();
+    // The cause's text may quote the file, and with it a secret: it goes no further.
+    let config = config.map_err(|_| Error::new(Code::ConfigurationInvalid).at("configuration file"))?;
+    parse(config)
+}
+
+fn parse<'de, T, D>(from: D) -> Result<T>
+where
+    T: DeserializeOwned,
+    D: serde::Deserializer<'de>,
+    D::Error: std::fmt::Display,
+{
+    serde_path_to_error::deserialize(from)
+        .map_err(|error| explain(&error.path().to_string(), &error.inner().to_string()))
+}
+
+/// Turns serde's message into a code and a key. Only names of keys are kept, never a value.
+fn explain(path: &str, message: &str) -> Error {
+    let quoted = |after: &str| message.split(after).nth(1).and_then(|rest| rest.split('`').next());
+    let under = |key: &str| match path {
+        "." | "" => key.to_owned(),
+        path if path == key || path.ends_with(&format!(".{key}")) => path.to_owned(),
+        path => format!("{path}.{key}"),
+    };
+    if let Some(key) = quoted("unknown field `") {
+        return Error::new(Code::ConfigurationUnknownKey).at(under(key));
+    }
+    if let Some(key) = quoted("missing field `").or_else(|| quoted("missing configuration field \"")) {
+        return Error::new(Code::ConfigurationMissing).at(under(key.trim_end_matches('"')));
+    }
+    Error::new(Code::ConfigurationInvalid).at(path)
+}

@@ -1,0 +1,202 @@
+//! Settings that several roles share.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domicile_types::{Code, Error, Result};
+use serde::Deserialize;
+
+use crate::{spiffe, units};
+
+/// What a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// A machine on a desk: SQLite is allowed, gRPC reflection is on.
+    Development,
+    /// Real people's records.
+    Production,
+}
+
+/// Who runs the region, as people are told (P3).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorContact {
+    /// The operator's name.
+    pub name: String,
+    /// An address that reaches them.
+    pub contact: String,
+}
+
+impl OperatorContact {
+    pub(crate) fn check(&self) -> Result<()> {
+        filled("operator.name", &self.name)?;
+        filled("operator.contact", &self.contact)
+    }
+}
+
+/// The listener for people's clients: TLS 1.3.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeopleListener {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// The listener for regions, the coordinator and operators' tools: TLS 1.3 with client certificates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeersListener {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The certificate chain, PEM; its leaf carries this process's SPIFFE ID.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// The authority that signs peers' certificates, PEM.
+    pub authority: PathBuf,
+    /// The SPIFFE trust domain of the deployment.
+    pub trust_domain: String,
+}
+
+impl PeopleListener {
+    pub(crate) fn rebase(&mut self, base: &Path) {
+        rebase(base, [&mut self.certificate, &mut self.key]);
+    }
+}
+
+impl PeersListener {
+    pub(crate) fn rebase(&mut self, base: &Path) {
+        rebase(base, [&mut self.certificate, &mut self.key, &mut self.authority]);
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure("peers.trust_domain", spiffe::trust_domain(&self.trust_domain))
+    }
+}
+
+/// What the process writes to its log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// A filter in `tracing`'s form, such as `info,domicile=debug`.
+    pub filter: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// Bounds of the gRPC servers. Whatever a caller does, these close it, and nobody else notices.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of one message, as sent and after decoding.
+    pub message_bytes: usize,
+    /// Bytes of one request's headers.
+    pub header_bytes: u32,
+    /// Connections of one listener at a time.
+    pub connections: usize,
+    /// Requests of one connection at a time.
+    pub streams: u32,
+    /// Stream resets by one caller that close its connection.
+    pub resets: usize,
+    /// How long a TLS handshake may take.
+    #[serde(deserialize_with = "units::read")]
+    pub handshake: Duration,
+    /// After this age a connection takes no new requests.
+    #[serde(deserialize_with = "units::read")]
+    pub connection_age: Duration,
+    /// How long requests in flight may go on after that, and after a shutdown began.
+    #[serde(deserialize_with = "units::read")]
+    pub grace: Duration,
+    /// The deadline of a request that names none.
+    #[serde(deserialize_with = "units::read")]
+    pub deadline: Duration,
+    /// The longest deadline a request may name.
+    #[serde(deserialize_with = "units::read")]
+    pub longest_deadline: Duration,
+    /// The longest time between two pieces of a streamed request.
+    #[serde(deserialize_with = "units::read")]
+    pub stream_idle: Duration,
+    /// How often a silent connection is pinged.
+    #[serde(deserialize_with = "units::read")]
+    pub keepalive: Duration,
+    /// How long an answer to that ping may take.
+    #[serde(deserialize_with = "units::read")]
+    pub keepalive_answer: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 4 * 1024 * 1024,
+            header_bytes: 16 * 1024,
+            connections: 1_024,
+            streams: 256,
+            resets: 100,
+            handshake: Duration::from_secs(5),
+            connection_age: Duration::from_secs(30 * 60),
+            grace: Duration::from_secs(10),
+            deadline: Duration::from_secs(30),
+            longest_deadline: Duration::from_secs(600),
+            stream_idle: Duration::from_secs(30),
+            keepalive: Duration::from_secs(20),
+            keepalive_answer: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure("limits.message_bytes", (1_024..=64 * 1024 * 1024).contains(&self.message_bytes))?;
+        ensure("limits.header_bytes", (1_024..=1024 * 1024).contains(&self.header_bytes))?;
+        ensure("limits.connections", self.connections > 0)?;
+        ensure("limits.streams", self.streams > 0)?;
+        ensure("limits.deadline", !self.deadline.is_zero() && self.deadline <= self.longest_deadline)?;
+        let waits = [
+            ("limits.handshake", self.handshake),
+            ("limits.connection_age", self.connection_age),
+            ("limits.stream_idle", self.stream_idle),
+            ("limits.keepalive", self.keepalive),
+            ("limits.keepalive_answer", self.keepalive_answer),
+        ];
+        waits.into_iter().try_for_each(|(key, wait)| ensure(key, !wait.is_zero()))
+    }
+}
+
+/// [`Code::ConfigurationInvalid`] at `key` unless `fits`.
+pub(crate) fn ensure(key: &str, fits: bool) -> Result<()> {
+    if fits { Ok(()) } else { Err(Error::new(Code::ConfigurationInvalid).at(key)) }
+}
+
+/// [`Code::ConfigurationMissing`] at `key` when there is no text.
+pub(crate) fn filled(key: &str, text: &str) -> Result<()> {
+    if text.trim().is_empty() { Err(Error::new(Code::ConfigurationMissing).at(key)) } else { Ok(()) }
+}
+
+/// Makes relative paths relative to `base`, the folder of the settings file.
+pub(crate) fn rebase<'a>(base: &Path, paths: impl IntoIterator<Item = &'a mut PathBuf>) {
+    for path in paths {
+        *path = base.join(&*path);
+    }
+}
