@@ -1,0 +1,364 @@
+//! What goes into the audit log: a change's entry in the change's own transaction, a read's entry
+//! durable before the read's bytes leave (P37).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use domicile_evidence::entry::{Entry, Outcome, Pseudonym, StatementRef};
+use domicile_evidence::event::{EventType, Purpose};
+use domicile_types::{
+    AccountId, AuditScope, Code, Ctx, Error, EventId, ItemId, Result, Role, SubjectId, TransferId,
+};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::tx::{Tx, lock};
+use crate::value::Bound;
+use crate::values;
+
+/// Turns people into the pseudonyms of the audit log. Called before a transaction begins, never inside one.
+#[async_trait]
+pub trait Pseudonyms: Send + Sync {
+    /// The pseudonym of a client, under the key that travels with the record and dies with its erasure.
+    async fn subject(&self, subject: SubjectId) -> Result<Pseudonym>;
+    /// The pseudonym of an account, under the region's key.
+    async fn actor(&self, account: AccountId) -> Result<Pseudonym>;
+}
+
+/// What one entry says. What is not said here comes from the request's [`AuditScope`]: its event,
+/// its record, its item, its transfer.
+#[derive(Clone, Debug)]
+pub struct AuditFacts {
+    event: Option<EventType>,
+    purpose: Option<Purpose>,
+    outcome: Outcome,
+    resource: Option<&'static str>,
+    subject: Option<SubjectId>,
+    nobody: bool,
+    item: Option<ItemId>,
+    transfer: Option<TransferId>,
+    statement: Option<StatementRef>,
+}
+
+impl AuditFacts {
+    /// The request was done.
+    #[must_use]
+    pub const fn ok() -> Self {
+        Self::with(Outcome::Ok)
+    }
+
+    /// The request ended so.
+    #[must_use]
+    pub fn outcome(result: Result<(), Code>) -> Self {
+        Self::with(Outcome::of(result))
+    }
+
+    const fn with(outcome: Outcome) -> Self {
+        Self {
+            event: None,
+            purpose: None,
+            outcome,
+            resource: None,
+            subject: None,
+            nobody: false,
+            item: None,
+            transfer: None,
+            statement: None,
+        }
+    }
+
+    /// Another event than the request's.
+    #[must_use]
+    pub const fn event(mut self, event: EventType) -> Self {
+        self.event = Some(event);
+        self
+    }
+
+    /// Another purpose than the role's usual one.
+    #[must_use]
+    pub const fn purpose(mut self, purpose: Purpose) -> Self {
+        self.purpose = Some(purpose);
+        self
+    }
+
+    /// The kind of thing it was about: lower-case letters and underscores, such as `note`.
+    #[must_use]
+    pub const fn resource(mut self, kind: &'static str) -> Self {
+        self.resource = Some(kind);
+        self
+    }
+
+    /// Whose record, when the request's scope names another or none.
+    #[must_use]
+    pub const fn subject(mut self, subject: SubjectId) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    /// Names nobody, whatever the request's scope says.
+    #[must_use]
+    pub const fn nobody(mut self) -> Self {
+        self.nobody = true;
+        self
+    }
+
+    /// Which item.
+    #[must_use]
+    pub const fn item(mut self, item: ItemId) -> Self {
+        self.item = Some(item);
+        self
+    }
+
+    /// Which transfer.
+    #[must_use]
+    pub const fn transfer(mut self, transfer: TransferId) -> Self {
+        self.transfer = Some(transfer);
+        self
+    }
+
+    /// The signed statement the entry stands for; names its transfer too.
+    #[must_use]
+    pub fn statement(mut self, statement: StatementRef) -> Self {
+        self.transfer = Some(statement.transfer);
+        self.statement = Some(statement);
+        self
+    }
+
+    fn whose(&self, scope: &AuditScope) -> Option<SubjectId> {
+        if self.nobody { None } else { self.subject.or_else(|| scope.subject()) }
+    }
+}
+
+/// The pseudonyms one transaction may need.
+#[derive(Default)]
+pub(crate) struct Names {
+    actor: Option<Pseudonym>,
+    subjects: BTreeMap<SubjectId, Pseudonym>,
+}
+
+impl Names {
+    /// Asks for the actor's and the records' pseudonyms.
+    pub(crate) async fn resolve(
+        pseudonyms: &dyn Pseudonyms,
+        scope: &AuditScope,
+        subjects: impl IntoIterator<Item = SubjectId>,
+    ) -> Result<Self> {
+        let mut names = Self::default();
+        if let Some(account) = scope.actor.account {
+            names.actor = Some(pseudonyms.actor(account).await?);
+        }
+        for subject in subjects {
+            names.add(pseudonyms, subject).await?;
+        }
+        Ok(names)
+    }
+
+    pub(crate) async fn add(&mut self, pseudonyms: &dyn Pseudonyms, subject: SubjectId) -> Result<()> {
+        if !self.subjects.contains_key(&subject) {
+            self.subjects.insert(subject, pseudonyms.subject(subject).await?);
+        }
+        Ok(())
+    }
+}
+
+/// Why an entry could not be made.
+pub(crate) enum Unready {
+    /// This record's pseudonym is not known yet; it must be asked for outside the transaction.
+    Subject(SubjectId),
+    /// Anything else.
+    Failed(Error),
+}
+
+/// An entry without its place in the writer's sequence.
+pub(crate) struct Draft(Entry);
+
+impl Draft {
+    pub(crate) fn new(
+        ctx: &Ctx,
+        writer: &Writer,
+        names: &Names,
+        scope: &AuditScope,
+        facts: AuditFacts,
+    ) -> Result<Self, Unready> {
+        let subject = match facts.whose(scope) {
+            Some(subject) => Some(*names.subjects.get(&subject).ok_or(Unready::Subject(subject))?),
+            None => None,
+        };
+        let event = facts.event.or_else(|| EventType::parse(scope.event)).ok_or_else(|| {
+            Unready::Failed(Error::new(Code::Internal).at(format!("audit event {}", scope.event)))
+        })?;
+        Ok(Self(Entry {
+            event,
+            actor: names.actor,
+            role: scope.actor.role,
+            purpose: facts.purpose.unwrap_or_else(|| usual_purpose(scope.actor.role)),
+            subject,
+            resource: facts.resource.map(str::to_owned),
+            item: facts.item.or_else(|| scope.item()),
+            transfer: facts.transfer.or_else(|| scope.transfer()),
+            outcome: facts.outcome,
+            request: Some(scope.request),
+            statement: facts.statement,
+            ..writer.blank(ctx, EventId::generate(ctx))
+        }))
+    }
+
+    fn numbered(mut self, sequence: u64) -> Entry {
+        self.0.writer_sequence = sequence;
+        self.0
+    }
+}
+
+/// The usual reason of a role to act.
+const fn usual_purpose(role: Role) -> Purpose {
+    match role {
+        Role::Anonymous => Purpose::Security,
+        Role::Client => Purpose::ClientRequest,
+        Role::Practitioner => Purpose::Treatment,
+        Role::PracticeAdmin | Role::Operator | Role::System => Purpose::Operations,
+        Role::Compliance => Purpose::Oversight,
+        Role::Region | Role::Coordinator => Purpose::Transfer,
+    }
+}
+
+/// A number of the writer's sequence that must not stay empty.
+#[derive(Clone, Copy)]
+pub(crate) struct Void {
+    event_id: EventId,
+    sequence: u64,
+}
+
+/// This process as a writer of the log.
+pub(crate) struct Writer {
+    origin: String,
+    policy_version: u32,
+    id: Uuid,
+    epoch: u64,
+    last: AtomicU64,
+    voids: Mutex<Vec<Void>>,
+    pub(crate) wake: Notify,
+}
+
+impl Writer {
+    pub(crate) fn new(origin: String, policy_version: u32, id: Uuid, epoch: u64) -> Self {
+        Self {
+            origin,
+            policy_version,
+            id,
+            epoch,
+            last: AtomicU64::new(0),
+            voids: Mutex::new(Vec::new()),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Numbers the drafts. What is not [kept](Drawn::keep) leaves void entries.
+    pub(crate) fn draw(self: &Arc<Self>, drafts: Vec<Draft>) -> (Vec<Entry>, Drawn) {
+        let mut drawn = Vec::with_capacity(drafts.len());
+        let mut entries = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let sequence = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+            drawn.push(Void { event_id: draft.0.event_id, sequence });
+            entries.push(draft.numbered(sequence));
+        }
+        (entries, Drawn { writer: Arc::clone(self), drawn })
+    }
+
+    /// Void entries that are due, under their lost entries' own event ids: should a commit without an
+    /// answer have happened after all, the log takes whichever of the two comes first and drops the other.
+    pub(crate) fn take_voids(&self, ctx: &Ctx) -> Vec<(Void, Entry)> {
+        let due = std::mem::take(&mut *lock(&self.voids));
+        due.into_iter().map(|void| (void, self.void(ctx, void))).collect()
+    }
+
+    pub(crate) fn put_back(&self, voids: impl IntoIterator<Item = Void>) {
+        lock(&self.voids).extend(voids);
+    }
+
+    fn void(&self, ctx: &Ctx, void: Void) -> Entry {
+        Entry { writer_sequence: void.sequence, ..self.blank(ctx, void.event_id) }
+    }
+
+    fn blank(&self, ctx: &Ctx, event_id: EventId) -> Entry {
+        Entry {
+            origin: self.origin.clone(),
+            event: EventType::AuditVoid,
+            event_id,
+            nonce: ctx.random(),
+            written_at: ctx.now(),
+            sequenced_at: None,
+            writer: self.id,
+            writer_epoch: self.epoch,
+            writer_sequence: 0,
+            actor: None,
+            role: Role::System,
+            purpose: Purpose::Operations,
+            subject: None,
+            resource: None,
+            item: None,
+            transfer: None,
+            outcome: Outcome::Ok,
+            policy_version: self.policy_version,
+            request: None,
+            detail_commit: None,
+            statement: None,
+        }
+    }
+}
+
+/// Drawn numbers: unless kept they become void entries, also when the task that drew them dies.
+pub(crate) struct Drawn {
+    writer: Arc<Writer>,
+    drawn: Vec<Void>,
+}
+
+impl Drawn {
+    /// The entries are durable.
+    pub(crate) fn keep(mut self) {
+        self.drawn.clear();
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        if !self.drawn.is_empty() {
+            self.writer.put_back(self.drawn.drain(..));
+            self.writer.wake.notify_one();
+        }
+    }
+}
+
+/// Makes the entries a transaction asked for.
+pub(crate) fn drafts(tx: &Tx, writer: &Writer, names: &Names) -> Result<Vec<Draft>, Unready> {
+    let Some(scope) = &tx.audit else { return Ok(Vec::new()) };
+    let facts = std::mem::take(&mut *lock(&tx.facts));
+    facts.into_iter().map(|facts| Draft::new(&tx.ctx, writer, names, scope, facts)).collect()
+}
+
+/// The columns of the outbox.
+pub(crate) const OUTBOX: &[&str] = &[
+    "event_id",
+    "writer",
+    "writer_epoch",
+    "writer_sequence",
+    "subject_pseudonym",
+    "transfer_id",
+    "entry",
+    "at",
+];
+
+/// An entry's row in the outbox.
+pub(crate) fn outbox_row(entry: &Entry) -> Vec<Bound> {
+    values![
+        entry.event_id,
+        entry.writer,
+        entry.writer_epoch,
+        entry.writer_sequence,
+        entry.subject,
+        entry.transfer,
+        entry.encode(),
+        entry.written_at,
+    ]
+}

@@ -1,0 +1,150 @@
+//! Connections. PostgreSQL: a pool that writes and one that reads one snapshot. SQLite: one
+//! connection that writes and a pool that reads, so that no reader ever turns into a writer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use domicile_types::{Code, Error, Result};
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::failure;
+use crate::settings::{Backend, sqlite_path};
+
+/// How long a request waits for a connection before it is told to come back.
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// How long SQLite waits for another process's lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What a pool is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Transactions that change something.
+    Write,
+    /// Transactions that only read, each from one snapshot.
+    Read,
+    /// Migrations: one connection, no statement timeout.
+    Migrate,
+}
+
+/// A pool to open.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) purpose: Use,
+    /// At most; SQLite's writer is always one.
+    pub(crate) connections: u32,
+    /// Whether TLS 1.3 is needed even to this machine.
+    pub(crate) tls: bool,
+    /// PostgreSQL's schema.
+    pub(crate) schema: &'static str,
+}
+
+impl Pool<'_> {
+    /// Connects.
+    pub(crate) async fn open(self) -> Result<DatabaseConnection> {
+        match Backend::of(self.url)? {
+            Backend::Postgres => Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(postgres(self).await?)),
+            Backend::Sqlite => sqlite(&sqlite_path(self.url)?, self.purpose, self.connections).await,
+        }
+    }
+}
+
+async fn postgres(Pool { url, purpose, connections, tls, schema }: Pool<'_>) -> Result<PgPool> {
+    let invalid = || Error::new(Code::ConfigurationInvalid).at("database.url");
+    let options: PgConnectOptions = url.parse().map_err(|_| invalid())?;
+    let needs_tls = tls || !local(&options);
+    if needs_tls && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
+        return Err(Error::new(Code::ConfigurationUnsafe).at("database.url: sslmode=verify-full is needed"));
+    }
+    let mut settings = vec![("timezone", "UTC"), ("search_path", schema)];
+    match purpose {
+        Use::Write => settings.extend([
+            ("statement_timeout", "30s"),
+            ("lock_timeout", "15s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ]),
+        Use::Read => settings.extend([
+            ("statement_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+            ("default_transaction_read_only", "on"),
+            ("default_transaction_isolation", "repeatable\\ read"),
+        ]),
+        Use::Migrate => {}
+    }
+    let options = options.application_name("domicile").options(settings).disable_statement_logging();
+    let connections = if purpose == Use::Migrate { 1 } else { connections.max(1) };
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { if needs_tls { require_tls_1_3(connection).await } else { Ok(()) } })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| failure::from_sqlx(&error))
+}
+
+/// Whether the server is on this machine.
+fn local(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some()
+        || options.get_host().starts_with('/')
+        || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1" | "[::1]")
+}
+
+/// P7: encrypted and verified; an older protocol is refused.
+async fn require_tls_1_3(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    let version: Option<String> =
+        sqlx::query_scalar("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            .fetch_optional(connection)
+            .await?
+            .flatten();
+    if version.as_deref() == Some("TLSv1.3") {
+        Ok(())
+    } else {
+        Err(sqlx::Error::Protocol("the database connection is not TLS 1.3".to_owned()))
+    }
+}
+
+async fn sqlite(path: &Path, purpose: Use, connections: u32) -> Result<DatabaseConnection> {
+    if purpose == Use::Migrate {
+        create_private(path)?;
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        .foreign_keys(true)
+        // Deleted content is overwritten, not only forgotten.
+        .pragma("secure_delete", "ON")
+        .pragma("query_only", if purpose == Use::Read { "ON" } else { "OFF" })
+        .disable_statement_logging();
+    let connections = if purpose == Use::Read { connections.max(1) } else { 1 };
+    let pool = SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE)
+        // The writer stays open: closing the last connection would checkpoint and delete the WAL each time.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options)
+        .await
+        .map_err(|error| failure::from_sqlx(&error))?;
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// Creates the file for its owner alone; the write-ahead log takes its mode from it.
+fn create_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|error| Error::new(Code::StoreUnavailable).at("database.url").because(error))
+}

@@ -1,0 +1,286 @@
+//! Who may touch which table, and which rows: grants and row-level security on PostgreSQL. `migrate`
+//! sets them from these lists; a region checks at start that they stand.
+
+use domicile_types::{Code, Error, Result};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+
+use crate::failure;
+use crate::migrate::KEYS_SCHEMA;
+use crate::value::Row;
+use crate::values;
+
+/// The role a region runs as.
+pub(crate) const APP: &str = "domicile_app";
+/// The role of the audit log's sequencer.
+pub(crate) const SEQUENCER: &str = "domicile_sequencer";
+/// The role of the key store.
+pub(crate) const KEYS: &str = "domicile_keys";
+
+/// What the service role may do with a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// Everything but truncating.
+    Full,
+    /// Add and look (P38).
+    Append,
+    /// Add, look, and remove where a policy lets it.
+    AppendRemove,
+    /// Look.
+    Look,
+}
+
+impl Grant {
+    /// The privileges, as PostgreSQL names them.
+    pub(crate) const fn privileges(self) -> &'static [&'static str] {
+        match self {
+            Self::Full => &["SELECT", "INSERT", "UPDATE", "DELETE"],
+            Self::Append => &["SELECT", "INSERT"],
+            Self::AppendRemove => &["SELECT", "INSERT", "DELETE"],
+            Self::Look => &["SELECT"],
+        }
+    }
+}
+
+/// The service role's grants on every table of the data.
+pub(crate) const GRANTS: &[(&str, Grant)] = &[
+    ("practice", Grant::Full),
+    ("enrolment", Grant::Full),
+    ("account", Grant::Full),
+    ("session", Grant::Full),
+    ("residency", Grant::Full),
+    ("tombstone_entitled", Grant::Full),
+    ("item", Grant::Full),
+    ("object", Grant::Full),
+    ("care_relationship", Grant::Full),
+    ("access_grant", Grant::Full),
+    ("legal_hold", Grant::Full),
+    ("consent", Grant::Full),
+    ("consent_event", Grant::AppendRemove),
+    ("forwarding_locator", Grant::Full),
+    ("transfer", Grant::Full),
+    ("statement", Grant::Append),
+    ("sent_row", Grant::Full),
+    ("sent_object", Grant::Full),
+    ("staged_page", Grant::Full),
+    ("staged_row", Grant::Full),
+    ("staged_object", Grant::Full),
+    ("transfer_tombstone", Grant::Append),
+    ("job_lease", Grant::Full),
+    ("audit_outbox", Grant::Append),
+    ("audit_entry", Grant::Look),
+    ("audit_node", Grant::Look),
+    ("audit_checkpoint", Grant::Look),
+    ("audit_writer", Grant::Append),
+    ("seaql_migrations", Grant::Look),
+];
+
+/// The sequencer's grants; it alone adds to the tree, and removes from the outbox alone.
+const SEQUENCER_GRANTS: &[(&str, &str)] = &[
+    ("audit_outbox", "SELECT, DELETE"),
+    ("audit_entry", "SELECT, INSERT"),
+    ("audit_node", "SELECT, INSERT"),
+    ("audit_checkpoint", "SELECT, INSERT, UPDATE (note, signed_at)"),
+    ("audit_writer", "SELECT"),
+    ("job_lease", "SELECT, INSERT, UPDATE"),
+];
+
+/// A row-level security policy.
+pub(crate) struct Policy {
+    pub(crate) table: &'static str,
+    pub(crate) name: &'static str,
+    /// `ALL`, `SELECT`, `INSERT`, `UPDATE` or `DELETE`.
+    pub(crate) command: &'static str,
+    rows: &'static str,
+}
+
+const fn policy(
+    table: &'static str,
+    name: &'static str,
+    command: &'static str,
+    rows: &'static str,
+) -> Policy {
+    Policy { table, name, command, rows }
+}
+
+const SUBJECT: &str = "subject_id = domicile_subject()";
+const TRANSFERS: &str = "domicile_transfers()";
+
+/// Clients with whom the practitioner has an open care relationship, or whose account owner granted
+/// them the whole record.
+macro_rules! caseload {
+    () => {
+        "(subject_id IN (SELECT r.subject_id FROM care_relationship r \
+            WHERE r.practitioner_id = domicile_practitioner() AND r.ended_at IS NULL) \
+          OR subject_id IN (SELECT g.subject_id FROM access_grant g \
+            WHERE g.practitioner_id = domicile_practitioner() AND g.item_id IS NULL \
+              AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
+    };
+}
+
+/// As the caseload, and single items by grant; never what is the client's alone (P13), psychotherapy
+/// notes for their author alone (45 CFR 164.501).
+const CASELOAD_ITEM: &str = concat!(
+    "domicile_practitioner() IS NOT NULL AND visibility <> 'client_private' ",
+    "AND (visibility <> 'psychotherapy' OR author_id = domicile_practitioner()) AND (",
+    caseload!(),
+    " OR item_id IN (SELECT g.item_id FROM access_grant g \
+        WHERE g.practitioner_id = domicile_practitioner() AND g.item_id IS NOT NULL \
+          AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
+);
+
+/// Objects of items the practitioner sees, and uploads of a practice that have no item yet.
+const CASELOAD_OBJECT: &str = concat!(
+    "domicile_practitioner() IS NOT NULL AND (",
+    "(item_id IS NULL AND practice_id IS NOT NULL AND ",
+    caseload!(),
+    ") OR EXISTS (SELECT 1 FROM item i WHERE i.item_id = object.item_id AND i.current))"
+);
+
+/// The counters that a write in the caseload, or under a grant for one item, raises.
+const CASELOAD_RESIDENCY: &str = concat!(
+    "domicile_practitioner() IS NOT NULL AND (",
+    caseload!(),
+    " OR subject_id IN (SELECT g.subject_id FROM access_grant g \
+        WHERE g.practitioner_id = domicile_practitioner() \
+          AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
+);
+
+/// Every policy. A table with a `subject_id` or a `transfer_id` has at least one, audit tables aside.
+pub(crate) const POLICIES: &[Policy] = &[
+    policy("account", "account_self", "ALL", "account_id = domicile_account()"),
+    policy("account", "account_subject", "ALL", SUBJECT),
+    policy(
+        "account",
+        "account_lookup",
+        "SELECT",
+        "email_index = domicile_lookup() OR invite_hash = domicile_lookup()",
+    ),
+    policy("account", "account_staff", "ALL", "domicile_system() AND subject_id IS NULL"),
+    policy("session", "session_account", "ALL", "account_id = domicile_account()"),
+    policy("session", "session_subject", "ALL", SUBJECT),
+    policy("session", "session_lookup", "SELECT", "token_hash = domicile_lookup()"),
+    policy("residency", "residency_subject", "ALL", SUBJECT),
+    policy("residency", "residency_caseload_look", "SELECT", CASELOAD_RESIDENCY),
+    policy("residency", "residency_caseload_write", "UPDATE", CASELOAD_RESIDENCY),
+    policy("tombstone_entitled", "tombstone_entitled_subject", "ALL", SUBJECT),
+    policy("tombstone_entitled", "tombstone_entitled_lookup", "SELECT", "hash = domicile_lookup()"),
+    policy("item", "item_subject", "ALL", SUBJECT),
+    policy("item", "item_caseload_look", "SELECT", CASELOAD_ITEM),
+    policy("item", "item_caseload_add", "INSERT", CASELOAD_ITEM),
+    policy("item", "item_caseload_write", "UPDATE", CASELOAD_ITEM),
+    policy("object", "object_subject", "ALL", SUBJECT),
+    policy("object", "object_caseload_look", "SELECT", CASELOAD_OBJECT),
+    policy("object", "object_caseload_add", "INSERT", CASELOAD_OBJECT),
+    policy("object", "object_caseload_write", "UPDATE", CASELOAD_OBJECT),
+    policy("care_relationship", "care_relationship_subject", "ALL", SUBJECT),
+    policy(
+        "care_relationship",
+        "care_relationship_own",
+        "SELECT",
+        "practitioner_id = domicile_practitioner()",
+    ),
+    policy("access_grant", "access_grant_subject", "ALL", SUBJECT),
+    policy("access_grant", "access_grant_own", "SELECT", "practitioner_id = domicile_practitioner()"),
+    policy("legal_hold", "legal_hold_subject", "ALL", SUBJECT),
+    policy("consent", "consent_subject", "ALL", SUBJECT),
+    policy("consent_event", "consent_event_look", "SELECT", SUBJECT),
+    policy("consent_event", "consent_event_add", "INSERT", SUBJECT),
+    policy(
+        "consent_event",
+        "consent_event_moved",
+        "DELETE",
+        "subject_id = domicile_subject() AND EXISTS (SELECT 1 FROM residency r \
+           WHERE r.subject_id = consent_event.subject_id AND r.standing IN ('Released', 'Departed'))",
+    ),
+    policy("transfer", "transfer_all", "ALL", TRANSFERS),
+    policy("transfer", "transfer_subject", "ALL", SUBJECT),
+    policy("transfer", "transfer_account", "SELECT", "account_id = domicile_account()"),
+    policy("statement", "statement_all", "ALL", TRANSFERS),
+    policy("sent_row", "sent_row_all", "ALL", TRANSFERS),
+    policy("sent_object", "sent_object_all", "ALL", TRANSFERS),
+    policy("staged_page", "staged_page_all", "ALL", TRANSFERS),
+    policy("staged_row", "staged_row_all", "ALL", TRANSFERS),
+    policy("staged_object", "staged_object_all", "ALL", TRANSFERS),
+    policy("transfer_tombstone", "transfer_tombstone_all", "ALL", TRANSFERS),
+];
+
+impl Policy {
+    fn create(&self) -> String {
+        let Self { table, name, command, rows } = self;
+        let condition = match *command {
+            "SELECT" | "DELETE" => format!("USING ({rows})"),
+            "INSERT" => format!("WITH CHECK ({rows})"),
+            _ => format!("USING ({rows}) WITH CHECK ({rows})"),
+        };
+        format!("CREATE POLICY {name} ON {table} AS PERMISSIVE FOR {command} TO PUBLIC {condition};")
+    }
+}
+
+/// The tables under row-level security.
+pub(crate) fn protected() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    POLICIES.iter().filter_map(move |policy| {
+        let first = policy.table != last;
+        last = policy.table;
+        first.then_some(policy.table)
+    })
+}
+
+/// Refuses to go on without the three roles: who makes them is not the schema's owner.
+pub(crate) async fn require_roles(connection: &impl ConnectionTrait) -> Result<()> {
+    for role in [APP, SEQUENCER, KEYS] {
+        let sql = "SELECT rolname::text AS value FROM pg_roles WHERE rolname = $1";
+        if query(connection, sql, values![role]).await?.is_empty() {
+            return Err(Error::new(Code::DatabaseRoleUnsafe).at(format!("the role {role} is missing")));
+        }
+    }
+    Ok(())
+}
+
+/// Sets grants and policies anew; runs in one transaction, as the owner.
+pub(crate) async fn apply(connection: &impl ConnectionTrait) -> Result<()> {
+    let mut sql = String::new();
+    let everybody = format!("PUBLIC, {APP}, {SEQUENCER}, {KEYS}");
+    for schema in ["public", KEYS_SCHEMA] {
+        sql.push_str(&format!("REVOKE ALL ON SCHEMA {schema} FROM {everybody};"));
+        sql.push_str(&format!("REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {everybody};"));
+    }
+    sql.push_str(&format!("GRANT USAGE ON SCHEMA public TO {APP}, {SEQUENCER};"));
+    sql.push_str(&format!("GRANT USAGE ON SCHEMA {KEYS_SCHEMA} TO {KEYS};"));
+    sql.push_str(&format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {KEYS_SCHEMA} TO {KEYS};"
+    ));
+    sql.push_str(&format!("REVOKE ALL ON {KEYS_SCHEMA}.seaql_migrations FROM {KEYS};"));
+    sql.push_str(&format!("GRANT SELECT ON {KEYS_SCHEMA}.seaql_migrations TO {KEYS};"));
+    for (table, grant) in GRANTS {
+        sql.push_str(&format!("GRANT {} ON {table} TO {APP};", grant.privileges().join(", ")));
+    }
+    for (table, privileges) in SEQUENCER_GRANTS {
+        sql.push_str(&format!("GRANT {privileges} ON {table} TO {SEQUENCER};"));
+    }
+    let old =
+        "SELECT policyname::text AS name, tablename::text AS of FROM pg_policies WHERE schemaname = 'public'";
+    for row in query(connection, old, Vec::new()).await? {
+        let (name, table): (String, String) = (row.get("name")?, row.get("of")?);
+        sql.push_str(&format!("DROP POLICY \"{name}\" ON \"{table}\";"));
+    }
+    for table in protected() {
+        sql.push_str(&format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"));
+    }
+    for policy in POLICIES {
+        sql.push_str(&policy.create());
+    }
+    connection.execute_unprepared(&sql).await.map(drop).map_err(failure::from_db)
+}
+
+/// Rows of the catalogue.
+pub(crate) async fn query(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: Vec<crate::value::Bound>,
+) -> Result<Vec<Row>> {
+    let values = values.into_iter().map(|value| value.0);
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+    let rows = connection.query_all_raw(statement).await.map_err(failure::from_db)?;
+    Ok(rows.into_iter().map(Row).collect())
+}

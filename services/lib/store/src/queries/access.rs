@@ -1,0 +1,1 @@
+//! Care relationships, grants of access and legal holds.

@@ -1,0 +1,1 @@
+//! Wrapped keys, in the key store's own database.

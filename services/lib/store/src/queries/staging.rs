@@ -1,0 +1,1 @@
+//! What travels: sent and staged rows, pages and objects.

@@ -1,0 +1,1 @@
+//! Signed statements of both lanes.

@@ -1,0 +1,1 @@
+//! Transfers, their tombstones and leases.

@@ -1,0 +1,227 @@
+//! A transaction, as the closures see it.
+
+use std::sync::{Arc, Mutex};
+
+use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, Timestamp};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, Statement, Value};
+
+use crate::audit::AuditFacts;
+use crate::failure::{self, Kind, StoreFailure};
+use crate::settings::Backend;
+use crate::value::{Bound, Column, FromRow, Row};
+
+/// The most parameters one statement may have on SQLite.
+const SQLITE_PARAMETERS: usize = 32_000;
+
+/// What to do with a row whose key exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Fail with [`Code::Conflict`].
+    Fail,
+    /// Keep the row that is there.
+    Ignore,
+}
+
+/// An open transaction. Only [`Store`](crate::Store) makes and ends one.
+pub struct Tx {
+    pub(crate) txn: DatabaseTransaction,
+    pub(crate) backend: Backend,
+    pub(crate) region: RegionId,
+    pub(crate) ctx: Ctx,
+    pub(crate) now: Timestamp,
+    pub(crate) audit: Option<Arc<AuditScope>>,
+    pub(crate) facts: Mutex<Vec<AuditFacts>>,
+    failed: Mutex<Option<StoreFailure>>,
+}
+
+impl Tx {
+    pub(crate) fn new(
+        txn: DatabaseTransaction,
+        backend: Backend,
+        region: RegionId,
+        ctx: Ctx,
+        now: Timestamp,
+        audit: Option<Arc<AuditScope>>,
+    ) -> Self {
+        Self {
+            txn,
+            backend,
+            region,
+            ctx,
+            now,
+            audit,
+            facts: Mutex::new(Vec::new()),
+            failed: Mutex::new(None),
+        }
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The region the database belongs to.
+    #[must_use]
+    pub const fn region(&self) -> &RegionId {
+        &self.region
+    }
+
+    /// The instant the transaction began, from the clock in [`Ctx`]; the same for all its statements.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Clock, randomness and faults.
+    #[must_use]
+    pub const fn ctx(&self) -> &Ctx {
+        &self.ctx
+    }
+
+    /// ` FOR UPDATE` where the database has row locks; SQLite's writer is alone anyway.
+    #[must_use]
+    pub const fn for_update(&self) -> &'static str {
+        match self.backend {
+            Backend::Postgres => " FOR UPDATE",
+            Backend::Sqlite => "",
+        }
+    }
+
+    /// Runs a statement and answers how many rows it changed.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] for a taken key, [`Code::StoreUnavailable`] when the database does not answer,
+    /// [`Code::Internal`] otherwise. After an error the transaction can only end: it rolls back even
+    /// when the closure swallows the error, so test with `ON CONFLICT`, never by failing.
+    pub async fn execute(&self, sql: &str, values: Vec<Bound>) -> Result<u64> {
+        let done = self.txn.execute_raw(self.statement(sql, values)).await;
+        done.map(|result| result.rows_affected()).map_err(|error| self.fail(error))
+    }
+
+    /// The one row a query answers with, or none.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`]; [`Code::Internal`] when there is more than one row.
+    pub async fn one<T: FromRow>(&self, sql: &str, values: Vec<Bound>) -> Result<Option<T>> {
+        let rows = self.rows(sql, values).await?;
+        if rows.len() > 1 {
+            return Err(Error::new(Code::Internal).at("more than one row"));
+        }
+        rows.first().map(T::from_row).transpose()
+    }
+
+    /// Every row a query answers with.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`].
+    pub async fn all<T: FromRow>(&self, sql: &str, values: Vec<Bound>) -> Result<Vec<T>> {
+        self.rows(sql, values).await?.iter().map(T::from_row).collect()
+    }
+
+    /// The column named `value` of the one row a query answers with; `None` without a row or for NULL.
+    ///
+    /// # Errors
+    /// As [`Tx::one`].
+    pub async fn scalar<T: Column>(&self, sql: &str, values: Vec<Bound>) -> Result<Option<T>> {
+        let rows = self.rows(sql, values).await?;
+        if rows.len() > 1 {
+            return Err(Error::new(Code::Internal).at("more than one row"));
+        }
+        rows.first().map_or(Ok(None), |row| row.maybe("value"))
+    }
+
+    /// Every row a query answers with, unread.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`].
+    pub async fn rows(&self, sql: &str, values: Vec<Bound>) -> Result<Vec<Row>> {
+        let rows = self.txn.query_all_raw(self.statement(sql, values)).await;
+        rows.map(|rows| rows.into_iter().map(Row).collect()).map_err(|error| self.fail(error))
+    }
+
+    /// Inserts many rows at once: by UNNEST on PostgreSQL, in multi-row VALUES on SQLite. Each row
+    /// holds one value per column. Answers how many rows are new.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`]; [`Code::Internal`] when a row's length is not the columns'.
+    pub async fn insert_many(
+        &self,
+        table: &'static str,
+        columns: &[&'static str],
+        rows: Vec<Vec<Bound>>,
+        conflict: OnConflict,
+    ) -> Result<u64> {
+        if columns.is_empty() || rows.iter().any(|row| row.len() != columns.len()) {
+            return Err(Error::new(Code::Internal).at(format!("columns of {table}")));
+        }
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let end = match conflict {
+            OnConflict::Fail => "",
+            OnConflict::Ignore => " ON CONFLICT DO NOTHING",
+        };
+        match self.backend {
+            Backend::Postgres => {
+                let (sql, values) = crate::bulk::unnest(table, columns, rows, end)?;
+                self.execute(&sql, values).await
+            }
+            Backend::Sqlite => {
+                let mut new = 0;
+                let mut rows = rows;
+                while !rows.is_empty() {
+                    let rest = rows.split_off(rows.len().min(SQLITE_PARAMETERS / columns.len()).max(1));
+                    let (sql, values) = crate::bulk::multi_row(table, columns, rows, end);
+                    new += self.execute(&sql, values).await?;
+                    rows = rest;
+                }
+                Ok(new)
+            }
+        }
+    }
+
+    /// Adds an entry to the audit log, in this transaction: both commit or neither. The request's
+    /// scope counts as recorded once the commit is durable. Fails unless the transaction was begun
+    /// with an audit scope ([`Store::write`](crate::Store::write)).
+    ///
+    /// # Errors
+    /// [`Code::Internal`] without an audit scope.
+    pub fn audit(&self, facts: AuditFacts) -> Result<()> {
+        if self.audit.is_none() {
+            return Err(Error::new(Code::Internal).at("an unaudited transaction cannot audit"));
+        }
+        lock(&self.facts).push(facts);
+        Ok(())
+    }
+
+    /// The failure that doomed this transaction, if one did.
+    pub(crate) fn failure(&self) -> Option<StoreFailure> {
+        lock(&self.failed).clone()
+    }
+
+    /// Whether the transaction lost against another and may run again.
+    pub(crate) fn contended(&self) -> bool {
+        self.failure().is_some_and(|failure| failure.kind() == Kind::Contended)
+    }
+
+    fn statement(&self, sql: &str, values: Vec<Bound>) -> Statement {
+        let backend = match self.backend {
+            Backend::Postgres => DbBackend::Postgres,
+            Backend::Sqlite => DbBackend::Sqlite,
+        };
+        let values: Vec<Value> = values.into_iter().map(|value| value.0).collect();
+        Statement::from_sql_and_values(backend, sql, values)
+    }
+
+    fn fail(&self, error: DbErr) -> Error {
+        let failure = StoreFailure::from_db(&error);
+        drop(error);
+        lock(&self.failed).get_or_insert_with(|| failure.clone());
+        failure::error(failure)
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
