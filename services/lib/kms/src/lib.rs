@@ -1,1 +1,19 @@
-//! domicile-kms
+//! Keys at work: a key service on a local key file, the keyring that makes, finds and forgets keys,
+//! and signing keys in sealed files.
+//!
+//! A key is committed in the key store before its first use and destroyed after its last; no call to
+//! the key service sits inside a database transaction (record.md, "Keys").
+
+pub mod keyring;
+pub mod local;
+mod private_file;
+pub mod signing;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use domicile_crypto::{SubjectSecret, TransferKey};
+pub use keyring::{Keyring, RegionKey};
+pub use local::LocalKeys;
