@@ -1,7 +1,5 @@
 //! Every event the audit log can hold: a closed list with stable numbers (P37).
 
-use domicile_types::Role;
-
 macro_rules! events {
     ($($name:ident = $number:literal, $text:literal, $action:ident;)*) => {
         /// What happened. Numbers are written into the log: they are never reused.
@@ -238,21 +236,6 @@ impl Purpose {
             Self::Transfer => "transfer",
             Self::Security => "security",
             Self::Oversight => "oversight",
-        }
-    }
-
-    /// The purpose for which this role causes this event.
-    #[must_use]
-    pub fn of(event: EventType, role: Role) -> Self {
-        match role {
-            Role::Client => Self::ClientRequest,
-            Role::Practitioner => Self::Treatment,
-            Role::PracticeAdmin | Role::Operator => Self::Operations,
-            Role::Compliance => Self::Oversight,
-            Role::Region | Role::Coordinator => Self::Transfer,
-            Role::Anonymous => Self::Security,
-            Role::System if event.name().starts_with("transfer.") => Self::Transfer,
-            Role::System => Self::Operations,
         }
     }
 }

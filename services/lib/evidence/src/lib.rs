@@ -8,6 +8,7 @@
 pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
+pub mod closing;
 pub mod enrolment;
 pub mod entry;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod policy;
 pub mod report;
 pub mod statement;
 pub mod verify;
+pub mod writers;
 
 pub use invalid::{Fault, Invalid};
 

@@ -18,19 +18,17 @@ use crate::merkle::{Frontier, Hash, leaf_hash};
 use crate::policy::{LogKeys, LogPolicy, Policy};
 use crate::report::{Comparison, Finding, Report, Verdict};
 use crate::statement::SignedStatement;
-
+use crate::writers::Writers;
 use transfers::Transfer;
-use writers::Writers;
 
 mod transfers;
-mod writers;
 
 /// A writer's clock may be this much ahead of the sequencer's.
 const AHEAD: Duration = Duration::from_secs(60);
 /// An entry may wait this long for the sequencer before it looks odd.
 const LATE: Duration = Duration::from_secs(3600);
 /// An entry this young may still be in flight in another transaction.
-const IN_FLIGHT: Duration = Duration::from_secs(300);
+const IN_FLIGHT: Duration = Duration::from_secs(900);
 /// How long a transfer may stay open after Released unless the policy says otherwise.
 const SETTLE: Duration = Duration::from_secs(72 * 3600);
 

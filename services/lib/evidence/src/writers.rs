@@ -14,26 +14,26 @@ struct Run {
 
 /// Numbers that are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
+pub struct Gap {
     /// The writer.
-    pub(super) writer: Uuid,
+    pub writer: Uuid,
     /// Its epoch.
-    pub(super) epoch: u64,
+    pub epoch: u64,
     /// The first missing number.
-    pub(super) first: u64,
+    pub first: u64,
     /// The last missing number.
-    pub(super) last: u64,
+    pub last: u64,
     /// When the number after the gap was written.
-    pub(super) before: Timestamp,
+    pub before: Timestamp,
 }
 
 /// The numbers seen of every writer and epoch, as runs.
 #[derive(Debug, Default)]
-pub(super) struct Writers(BTreeMap<(Uuid, u64), BTreeMap<u64, Run>>);
+pub struct Writers(BTreeMap<(Uuid, u64), BTreeMap<u64, Run>>);
 
 impl Writers {
     /// Notes a number; false when it was there before.
-    pub(super) fn note(&mut self, writer: Uuid, epoch: u64, number: u64, at: Timestamp) -> bool {
+    pub fn note(&mut self, writer: Uuid, epoch: u64, number: u64, at: Timestamp) -> bool {
         let runs = self.0.entry((writer, epoch)).or_default();
         let mut run = (number, Run { last: number, begun: at });
         if let Some((&first, &left)) = runs.range(..=number).next_back() {
@@ -53,7 +53,8 @@ impl Writers {
     }
 
     /// Every gap, by writer and number.
-    pub(super) fn gaps(&self) -> Vec<Gap> {
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for ((writer, epoch), runs) in &self.0 {
             let mut expected = 1;
