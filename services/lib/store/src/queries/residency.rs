@@ -118,7 +118,7 @@ impl FromRow for Residence {
             revision: row.get("revision")?,
             control_revision: row.get("control_revision")?,
             attempt: row.get("attempt")?,
-            freeze: row.get("freeze")?,
+            freeze: row.get("freeze_number")?,
             choice: RegionChoice::parse(&choice).ok_or_else(|| misfit("region_choice"))?,
             created_at: row.get("created_at")?,
             changed_at: row.get("changed_at")?,
@@ -153,7 +153,7 @@ pub struct Carer {
 }
 
 const COLUMNS: &str = "r.subject_id, r.epoch, r.standing, r.moved_to, r.revision, r.control_revision, \
-                       r.attempt, r.freeze, r.region_choice, r.created_at, r.changed_at";
+                       r.attempt, r.freeze_number, r.region_choice, r.created_at, r.changed_at";
 
 /// A new record, at home here at epoch 1. `false` when the subject is known already.
 ///
@@ -161,7 +161,7 @@ const COLUMNS: &str = "r.subject_id, r.epoch, r.standing, r.moved_to, r.revision
 /// As [`Tx::execute`].
 pub async fn open(tx: &Tx, subject: SubjectId, choice: RegionChoice, now: Timestamp) -> Result<bool> {
     let sql = "INSERT INTO residency (subject_id, epoch, standing, revision, control_revision, attempt, \
-               freeze, region_choice, created_at, changed_at) \
+               freeze_number, region_choice, created_at, changed_at) \
                VALUES ($1, 1, 'Active', 0, 0, 0, 0, $2, $3, $4) ON CONFLICT DO NOTHING";
     Ok(tx.execute(sql, values![subject, choice.as_str(), now, now]).await? == 1)
 }
@@ -189,7 +189,7 @@ pub async fn lock(tx: &Tx, subject: SubjectId) -> Result<Option<Residence>> {
 /// [`Code::NotFound`] when there is no such row, else as [`Tx::execute`].
 pub async fn set(tx: &Tx, home: &Residence) -> Result<()> {
     let sql = "UPDATE residency SET epoch = $2, standing = $3, moved_to = $4, revision = $5, \
-               control_revision = $6, attempt = $7, freeze = $8, region_choice = $9, changed_at = $10 \
+               control_revision = $6, attempt = $7, freeze_number = $8, region_choice = $9, changed_at = $10 \
                WHERE subject_id = $1";
     let values = values![
         home.subject,
@@ -215,12 +215,12 @@ pub async fn set(tx: &Tx, home: &Residence) -> Result<()> {
 /// As [`Tx::execute`].
 pub async fn put(tx: &Tx, home: &Residence) -> Result<()> {
     let sql = "INSERT INTO residency (subject_id, epoch, standing, moved_to, revision, control_revision, \
-               attempt, freeze, region_choice, created_at, changed_at) \
+               attempt, freeze_number, region_choice, created_at, changed_at) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
                ON CONFLICT (subject_id) DO UPDATE SET epoch = excluded.epoch, standing = excluded.standing, \
                moved_to = excluded.moved_to, revision = excluded.revision, \
                control_revision = excluded.control_revision, attempt = excluded.attempt, \
-               freeze = excluded.freeze, region_choice = excluded.region_choice, \
+               freeze_number = excluded.freeze_number, region_choice = excluded.region_choice, \
                changed_at = excluded.changed_at";
     let values = values![
         home.subject,
