@@ -11,7 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use domicile_crypto::{
-    Key32, KeyContext, KeyService, Purpose, SubjectSecret, TransferKey, WrappedKey, WrappedKeys, aad, open, seal,
+    Key32, KeyContext, KeyService, Purpose, SubjectSecret, TransferKey, WrappedKey, WrappedKeys, aad, open,
+    seal,
 };
 use domicile_types::{Code, Ctx, Error, PracticeId, RegionId, Result, SubjectId, TransferId};
 use zeroize::Zeroizing;
@@ -174,7 +175,11 @@ impl Keyring {
     ///
     /// # Errors
     /// As all methods.
-    pub async fn find_subject_secret(&self, subject: SubjectId, secret: SubjectSecret) -> Result<Option<Key32>> {
+    pub async fn find_subject_secret(
+        &self,
+        subject: SubjectId,
+        secret: SubjectSecret,
+    ) -> Result<Option<Key32>> {
         let slot = Slot::Secret(subject, secret);
         if let Some(held) = self.cache.get(slot) {
             return Ok(Some(held.key));
@@ -191,7 +196,12 @@ impl Keyring {
     ///
     /// # Errors
     /// As all methods.
-    pub async fn set_subject_secret(&self, subject: SubjectId, secret: SubjectSecret, key: &Key32) -> Result<()> {
+    pub async fn set_subject_secret(
+        &self,
+        subject: SubjectId,
+        secret: SubjectSecret,
+        key: &Key32,
+    ) -> Result<()> {
         let wrapped = self.wrap_subject_secret(subject, secret, key).await?;
         self.rows.replace_subject_secret(subject, secret, &wrapped).await?;
         self.cache.forget_slot(Slot::Secret(subject, secret));
@@ -247,7 +257,11 @@ impl Keyring {
     ///
     /// # Errors
     /// [`Code::KeyDestroyed`] when there is none (any more).
-    pub async fn load_transfer_key(&self, transfer: TransferId, key: TransferKey) -> Result<Zeroizing<Vec<u8>>> {
+    pub async fn load_transfer_key(
+        &self,
+        transfer: TransferId,
+        key: TransferKey,
+    ) -> Result<Zeroizing<Vec<u8>>> {
         let wrapped = self.rows.transfer_key(transfer, key).await?;
         let wrapped = wrapped.ok_or_else(|| destroyed("transfer key"))?;
         self.service.unwrap(&self.transfer_context(transfer, key), &wrapped).await
@@ -318,7 +332,12 @@ impl Keyring {
     }
 
     /// The newest version with `uses` left, which are then reserved; a new version when none is.
-    async fn reserve(&self, subject: SubjectId, practice: Option<PracticeId>, uses: u64) -> Result<WrappedKey> {
+    async fn reserve(
+        &self,
+        subject: SubjectId,
+        practice: Option<PracticeId>,
+        uses: u64,
+    ) -> Result<WrappedKey> {
         if uses > MAX_USES {
             return Err(Error::new(Code::TooLarge).at("uses of a key"));
         }
@@ -347,7 +366,8 @@ impl Keyring {
         let place = |wrapping| aad::wrapped_record_key(&self.region, subject, practice, version, wrapping);
         let wrapped = self.wrap_under(practice, &key, place).await?;
         self.ctx.faults.hit("record_key.before_commit");
-        let standing = self.rows.insert_record_key(subject, practice, &WrappedKey { version, wrapped }).await?;
+        let standing =
+            self.rows.insert_record_key(subject, practice, &WrappedKey { version, wrapped }).await?;
         self.ctx.faults.hit("record_key.after_commit");
         Ok(standing)
     }
@@ -358,11 +378,17 @@ impl Keyring {
         practice: Option<PracticeId>,
         row: &WrappedKey,
     ) -> Result<Key32> {
-        let place = |wrapping| aad::wrapped_record_key(&self.region, subject, practice, row.version, wrapping);
+        let place =
+            |wrapping| aad::wrapped_record_key(&self.region, subject, practice, row.version, wrapping);
         self.unwrap_under(practice, &row.wrapped, place).await
     }
 
-    async fn wrap_subject_secret(&self, subject: SubjectId, secret: SubjectSecret, key: &Key32) -> Result<Vec<u8>> {
+    async fn wrap_subject_secret(
+        &self,
+        subject: SubjectId,
+        secret: SubjectSecret,
+        key: &Key32,
+    ) -> Result<Vec<u8>> {
         let place = |wrapping| aad::wrapped_subject_secret(&self.region, subject, secret.as_str(), wrapping);
         self.wrap_under(None, key, place).await
     }

@@ -56,7 +56,8 @@ impl LocalKeys {
         let content = Self::fresh(ctx)?;
         // Of two first starts at once, the loser reads the winner's file.
         private_file::create(path, &content, ctx)?;
-        let content = private_file::read(path)?.ok_or_else(|| Error::new(Code::KeyUnavailable).at("key file"))?;
+        let content =
+            private_file::read(path)?.ok_or_else(|| Error::new(Code::KeyUnavailable).at("key file"))?;
         Self::parse(&content, ctx)
     }
 

@@ -64,12 +64,8 @@ pub(crate) fn create(path: &Path, content: &[u8], ctx: &Ctx) -> Result<bool> {
     let directory = directory.unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(unavailable)?;
     let temporary = Temporary(directory.join(format!(".key-{}", hex::encode(ctx.random::<8>()))));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(&temporary.0)
-        .map_err(unavailable)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary.0).map_err(unavailable)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(unavailable)?;
     match fs::hard_link(&temporary.0, path) {
         Ok(()) => {}

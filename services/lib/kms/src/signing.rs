@@ -41,7 +41,8 @@ pub async fn open_or_create(
         let content = fresh(service, &context, ctx).await?;
         private_file::create(path, &content, ctx)?;
     }
-    let content = private_file::read(path)?.ok_or_else(|| Error::new(Code::KeyUnavailable).at("signing key"))?;
+    let content =
+        private_file::read(path)?.ok_or_else(|| Error::new(Code::KeyUnavailable).at("signing key"))?;
     let file: SigningFile = serde_json::from_slice(&content).map_err(|_| refused())?;
     if file.format != FORMAT || file.purpose != purpose.as_str() {
         return Err(refused());
