@@ -126,8 +126,28 @@ impl AuditFacts {
         self
     }
 
-    fn whose(&self, scope: &AuditScope) -> Option<SubjectId> {
+    pub(crate) fn whose(&self, scope: &AuditScope) -> Option<SubjectId> {
         if self.nobody { None } else { self.subject.or_else(|| scope.subject()) }
+    }
+}
+
+/// What turns facts into entries.
+pub(crate) struct Auditor {
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) pseudonyms: Arc<dyn Pseudonyms>,
+}
+
+impl Auditor {
+    /// Asks for the pseudonyms of the actor, of the request's record and of another.
+    pub(crate) async fn names(&self, scope: &AuditScope, also: Option<SubjectId>) -> Result<Names> {
+        let mut names = Names::default();
+        if let Some(account) = scope.actor.account {
+            names.actor = Some(self.pseudonyms.actor(account).await?);
+        }
+        for subject in scope.subject().into_iter().chain(also) {
+            names.add(self.pseudonyms.as_ref(), subject).await?;
+        }
+        Ok(names)
     }
 }
 
@@ -139,22 +159,6 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Asks for the actor's and the records' pseudonyms.
-    pub(crate) async fn resolve(
-        pseudonyms: &dyn Pseudonyms,
-        scope: &AuditScope,
-        subjects: impl IntoIterator<Item = SubjectId>,
-    ) -> Result<Self> {
-        let mut names = Self::default();
-        if let Some(account) = scope.actor.account {
-            names.actor = Some(pseudonyms.actor(account).await?);
-        }
-        for subject in subjects {
-            names.add(pseudonyms, subject).await?;
-        }
-        Ok(names)
-    }
-
     pub(crate) async fn add(&mut self, pseudonyms: &dyn Pseudonyms, subject: SubjectId) -> Result<()> {
         if !self.subjects.contains_key(&subject) {
             self.subjects.insert(subject, pseudonyms.subject(subject).await?);
@@ -331,10 +335,14 @@ impl Drop for Drawn {
 }
 
 /// Makes the entries a transaction asked for.
-pub(crate) fn drafts(tx: &Tx, writer: &Writer, names: &Names) -> Result<Vec<Draft>, Unready> {
-    let Some(scope) = &tx.audit else { return Ok(Vec::new()) };
+pub(crate) fn drafts(
+    tx: &Tx,
+    auditor: &Auditor,
+    scope: &AuditScope,
+    names: &Names,
+) -> Result<Vec<Draft>, Unready> {
     let facts = std::mem::take(&mut *lock(&tx.facts));
-    facts.into_iter().map(|facts| Draft::new(&tx.ctx, writer, names, scope, facts)).collect()
+    facts.into_iter().map(|facts| Draft::new(tx.ctx(), &auditor.writer, names, scope, facts)).collect()
 }
 
 /// The columns of the outbox.

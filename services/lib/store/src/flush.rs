@@ -2,17 +2,16 @@
 //! time; entries that come meanwhile make up the next one, never behind a timer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use domicile_evidence::entry::Entry;
 use domicile_types::{AuditScope, Code, Error, Result};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::{Draft, OUTBOX, Void, outbox_row};
+use crate::audit::{Draft, OUTBOX, Void, Writer, outbox_row};
+use crate::engine::{Engine, backoff};
 use crate::failure::{Kind, StoreFailure};
 use crate::settings::Backend;
-use crate::store::Core;
 
 /// The most entries of one flush.
 const BATCH: usize = 512;
@@ -29,32 +28,35 @@ pub(crate) struct Pending {
 }
 
 /// Starts the flusher; it ends when the last sender is gone and all is written.
-pub(crate) fn start(core: Arc<Core>) -> (mpsc::Sender<Pending>, tokio::task::JoinHandle<()>) {
+pub(crate) fn start(
+    engine: Arc<Engine>,
+    writer: Arc<Writer>,
+) -> (mpsc::Sender<Pending>, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (sender, tokio::spawn(run(core, receiver)))
+    (sender, tokio::spawn(run(engine, writer, receiver)))
 }
 
-async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Pending>) {
+async fn run(engine: Arc<Engine>, writer: Arc<Writer>, mut queue: mpsc::Receiver<Pending>) {
     let mut open = true;
     while open {
         let mut batch = Vec::new();
         tokio::select! {
             taken = queue.recv_many(&mut batch, BATCH) => open = taken > 0,
-            () = core.audit.wake.notified() => {}
+            () = writer.wake.notified() => {}
         }
-        flush(&core, batch).await;
+        flush(&engine, &writer, batch).await;
     }
 }
 
-async fn flush(core: &Core, batch: Vec<Pending>) {
-    let voids = core.audit.take_voids(&core.ctx);
+async fn flush(engine: &Engine, writer: &Arc<Writer>, batch: Vec<Pending>) {
+    let voids = writer.take_voids(&engine.ctx);
     if batch.is_empty() && voids.is_empty() {
         return;
     }
     let (drafts, waiting): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|pending| (pending.draft, (pending.scope, pending.durable))).unzip();
-    let (entries, drawn) = core.audit.draw(drafts);
-    let result = write(core, entries.iter().chain(voids.iter().map(|(_, entry)| entry))).await;
+    let (entries, drawn) = writer.draw(drafts);
+    let result = write(engine, entries.iter().chain(voids.iter().map(|(_, entry)| entry))).await;
     match result {
         Ok(()) => {
             drawn.keep();
@@ -65,7 +67,7 @@ async fn flush(core: &Core, batch: Vec<Pending>) {
         }
         Err(failure) => {
             tracing::error!(%failure, entries = waiting.len(), "the audit log cannot be written");
-            core.audit.put_back(voids.into_iter().map(|(void, _): (Void, Entry)| void));
+            writer.put_back(voids.into_iter().map(|(void, _): (Void, Entry)| void));
             for (_, durable) in waiting {
                 answer(durable, Err(Error::new(Code::AuditUnavailable).because(failure.clone())));
             }
@@ -79,10 +81,10 @@ fn answer(durable: oneshot::Sender<Result<()>>, result: Result<()>) {
 }
 
 /// One statement, so one durable commit. The event id makes it safe to repeat after a lost answer.
-async fn write<'a>(core: &Core, entries: impl Iterator<Item = &'a Entry>) -> Result<(), StoreFailure> {
+async fn write<'a>(engine: &Engine, entries: impl Iterator<Item = &'a Entry>) -> Result<(), StoreFailure> {
     let rows: Vec<_> = entries.map(outbox_row).collect();
     let end = " ON CONFLICT DO NOTHING";
-    let (backend, (sql, values)) = match core.backend {
+    let (backend, (sql, values)) = match engine.backend {
         Backend::Postgres => {
             let made = crate::bulk::unnest("audit_outbox", OUTBOX, rows, end);
             (DbBackend::Postgres, made.map_err(|_| StoreFailure::bug("audit entries"))?)
@@ -93,19 +95,12 @@ async fn write<'a>(core: &Core, entries: impl Iterator<Item = &'a Entry>) -> Res
     let mut tried = 0;
     loop {
         tried += 1;
-        let Err(error) = core.writer.execute_raw(statement.clone()).await else { return Ok(()) };
+        let Err(error) = engine.writer.execute_raw(statement.clone()).await else { return Ok(()) };
         let failure = StoreFailure::from_db(&error);
         let again = matches!(failure.kind(), Kind::Contended | Kind::Unreachable | Kind::Exhausted);
         if !again || tried >= TRIES {
             return Err(failure);
         }
-        tokio::time::sleep(backoff(core, tried)).await;
+        tokio::time::sleep(backoff(&engine.ctx, tried)).await;
     }
-}
-
-/// Growing and jittered, at most a quarter of a second.
-pub(crate) fn backoff(core: &Core, tried: u32) -> Duration {
-    let full = 2_000_u64.saturating_mul(1 << tried.min(7)).min(250_000);
-    let jitter = u64::from(u16::from_be_bytes(core.ctx.random()));
-    Duration::from_micros(full / 2 + full / 2 * jitter / u64::from(u16::MAX))
 }

@@ -40,8 +40,10 @@
 pub mod audit;
 mod bulk;
 mod check;
+mod engine;
 pub mod failure;
 mod flush;
+mod keys;
 mod migrate;
 mod pool;
 mod protection;
@@ -54,6 +56,7 @@ mod value;
 
 pub use audit::{AuditFacts, Pseudonyms};
 pub use failure::StoreFailure;
+pub use keys::KeyStore;
 pub use migrate::migrate;
 pub use scope::Scope;
 pub use settings::{Backend, Settings};

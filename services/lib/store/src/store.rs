@@ -2,30 +2,19 @@
 
 use std::sync::Arc;
 
-use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, SubjectId};
+use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result};
 use futures::future::BoxFuture;
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, IsolationLevel, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
-};
-use tokio::sync::{mpsc, oneshot};
-use tracing::Instrument as _;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-use crate::audit::{
-    AuditFacts, Draft, Drawn, Names, OUTBOX, Pseudonyms, Unready, Writer, drafts, outbox_row,
-};
-use crate::failure::{self, Kind, StoreFailure};
-use crate::flush::{self, Pending, backoff};
+use crate::audit::{AuditFacts, Auditor, Draft, Pseudonyms, Unready, Writer};
+use crate::check;
+use crate::engine::{Engine, Mode, Plan};
+use crate::flush::{self, Pending};
 use crate::pool::{Pool, Use};
-use crate::scope::{self, Scope};
+use crate::scope::Scope;
 use crate::settings::{Backend, Settings};
-use crate::tx::{OnConflict, Tx};
-use crate::{check, values};
-
-/// How often a transaction that loses against others is run.
-const TRIES: u32 = 10;
-/// How many records one transaction may name in the audit log without having said so before.
-const SURPRISES: u32 = 16;
+use crate::tx::Tx;
 
 /// The region's database. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -34,48 +23,11 @@ pub struct Store {
 }
 
 pub(crate) struct Inner {
-    pub(crate) core: Arc<Core>,
-    queue: mpsc::Sender<Pending>,
-    pseudonyms: Arc<dyn Pseudonyms>,
-}
-
-/// What transactions and the flusher share.
-pub(crate) struct Core {
-    pub(crate) backend: Backend,
-    pub(crate) region: RegionId,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) production: bool,
-    pub(crate) ctx: Ctx,
-    pub(crate) writer: DatabaseConnection,
-    pub(crate) reader: DatabaseConnection,
-    pub(crate) sequencer: Option<DatabaseConnection>,
-    pub(crate) audit: Arc<Writer>,
-}
-
-/// Which connection a transaction takes, and how it is isolated.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Read,
-    Write,
-    Serializable,
-    Sequence,
-}
-
-/// A transaction to run.
-struct Plan {
-    name: &'static str,
-    mode: Mode,
-    scope: Scope,
-    audit: Option<Arc<AuditScope>>,
-}
-
-/// How one run of a transaction ended.
-enum Ended {
-    /// It may run again.
-    Lost(Error),
-    /// It needs this record's pseudonym first.
-    Needs(SubjectId),
-    /// It must not run again.
-    Failed(Error),
+    auditor: Arc<Auditor>,
+    queue: mpsc::Sender<Pending>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Store {
@@ -87,40 +39,17 @@ impl Store {
     /// [`Code::DatabaseRoleUnsafe`], [`Code::SchemaOutdated`], [`Code::ConfigurationInvalid`],
     /// [`Code::ConfigurationUnsafe`] for SQLite in production, [`Code::StoreUnavailable`].
     pub async fn open(settings: &Settings, ctx: Ctx, pseudonyms: Arc<dyn Pseudonyms>) -> Result<Self> {
-        let backend = Backend::of(&settings.url)?;
-        if backend == Backend::Sqlite && settings.production {
-            return Err(Error::new(Code::ConfigurationUnsafe).at("database.url"));
-        }
-        let pool = |url, purpose, connections| Pool {
-            url,
-            purpose,
-            connections,
-            tls: settings.production,
-            schema: "public",
-        };
-        let writer = pool(&settings.url, Use::Write, settings.max_connections).open().await?;
-        check::data(&writer, backend).await?;
-        let reader = pool(&settings.url, Use::Read, settings.max_connections).open().await?;
-        let sequencer = match (&settings.sequencer_url, backend) {
-            (Some(url), Backend::Postgres) => Some(pool(url, Use::Write, 2).open().await?),
-            _ => None,
-        };
-        let audit = Arc::new(register(&writer, backend, settings, &ctx).await?);
-        let core = Arc::new(Core {
-            backend,
-            region: settings.region.clone(),
-            production: settings.production,
-            ctx,
-            writer,
-            reader,
-            sequencer,
-            audit,
-        });
-        if backend == Backend::Sqlite {
-            tracing::warn!(region = %core.region, "SQLite: no database roles and no row-level security");
-        }
-        let (queue, _) = flush::start(Arc::clone(&core));
-        Ok(Self { inner: Arc::new(Inner { core, queue, pseudonyms }) })
+        let engine = Arc::new(connect(settings, ctx).await?);
+        let id = domicile_types::ids::uuid_v4(engine.ctx.rng.as_ref());
+        let plan = Plan { name: "audit.register", mode: Mode::Write, scope: Scope::System, audit: None };
+        let epoch =
+            engine.run(plan, move |tx| Box::pin(crate::queries::audit::writer_register(tx, id))).await?;
+        let writer = Writer::new(settings.log_origin.clone(), settings.policy_version, id, epoch);
+        let auditor = Arc::new(Auditor { writer: Arc::new(writer), pseudonyms });
+        let (queue, flusher) = flush::start(Arc::clone(&engine), Arc::clone(&auditor.writer));
+        let flusher = Mutex::new(Some(flusher));
+        let production = settings.production;
+        Ok(Self { inner: Arc::new(Inner { engine, production, auditor, queue, flusher }) })
     }
 
     /// Reads from one snapshot.
@@ -132,7 +61,7 @@ impl Store {
         T: Send + 'static,
         F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.run(Plan { name, mode: Mode::Read, scope, audit: None }, f).await
+        self.inner.engine.run(Plan { name, mode: Mode::Read, scope, audit: None }, f).await
     }
 
     /// Changes something, with its audit entries ([`Tx::audit`]) in the same transaction. The actor's
@@ -153,7 +82,7 @@ impl Store {
         T: Send + 'static,
         F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.run(Plan { name, mode: Mode::Write, scope, audit: Some(Arc::clone(audit)) }, f).await
+        self.inner.engine.run(self.audited(name, Mode::Write, scope, audit), f).await
     }
 
     /// As [`Store::write`], at SERIALIZABLE: for decisions over rows it does not lock.
@@ -171,7 +100,7 @@ impl Store {
         T: Send + 'static,
         F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.run(Plan { name, mode: Mode::Serializable, scope, audit: Some(Arc::clone(audit)) }, f).await
+        self.inner.engine.run(self.audited(name, Mode::Serializable, scope, audit), f).await
     }
 
     /// Changes something that no audit event speaks of: leases, what has travelled, the last-seen time
@@ -184,7 +113,7 @@ impl Store {
         T: Send + 'static,
         F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.run(Plan { name, mode: Mode::Write, scope, audit: None }, f).await
+        self.inner.engine.run(Plan { name, mode: Mode::Write, scope, audit: None }, f).await
     }
 
     /// A transaction of the audit log's sequencer, as its own role on PostgreSQL: it alone adds to the
@@ -197,7 +126,8 @@ impl Store {
         T: Send + 'static,
         F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.run(Plan { name, mode: Mode::Sequence, scope: Scope::System, audit: None }, f).await
+        let plan = Plan { name, mode: Mode::Sequence, scope: Scope::System, audit: None };
+        self.inner.engine.run(plan, f).await
     }
 
     /// Adds an entry on its own, durable when this returns: for reads and refusals, before their
@@ -207,19 +137,7 @@ impl Store {
     /// [`Code::AuditUnavailable`]; then nothing may be shown.
     pub async fn audit_now(&self, scope: &Arc<AuditScope>, facts: AuditFacts) -> Result<()> {
         let unavailable = |error: Error| Error::new(Code::AuditUnavailable).because(error);
-        let mut names = self.names(scope, None).await.map_err(unavailable)?;
-        let core = &self.inner.core;
-        let draft = match Draft::new(&core.ctx, &core.audit, &names, scope, facts.clone()) {
-            Err(Unready::Subject(subject)) => {
-                names.add(self.inner.pseudonyms.as_ref(), subject).await.map_err(unavailable)?;
-                Draft::new(&core.ctx, &core.audit, &names, scope, facts)
-            }
-            made => made,
-        };
-        let draft = draft.map_err(|unready| match unready {
-            Unready::Failed(error) => unavailable(error),
-            Unready::Subject(_) => Error::new(Code::AuditUnavailable),
-        })?;
+        let draft = self.draft(scope, facts).await.map_err(unavailable)?;
         let (durable, written) = oneshot::channel();
         let pending = Pending { draft, scope: Arc::clone(scope), durable };
         self.inner.queue.send(pending).await.map_err(|_| Error::new(Code::AuditUnavailable))?;
@@ -229,203 +147,80 @@ impl Store {
     /// Which database it is.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        self.inner.core.backend
+        self.inner.engine.backend
     }
 
     /// The region the database belongs to.
     #[must_use]
     pub fn region(&self) -> &RegionId {
-        &self.inner.core.region
+        &self.inner.engine.region
     }
 
     /// Clock, randomness and faults.
     #[must_use]
     pub fn ctx(&self) -> &Ctx {
-        &self.inner.core.ctx
+        &self.inner.engine.ctx
     }
 
-    async fn names(&self, audit: &AuditScope, also: Option<SubjectId>) -> Result<Names> {
-        let subjects = audit.subject().into_iter().chain(also);
-        Names::resolve(self.inner.pseudonyms.as_ref(), audit, subjects).await
+    /// Leaves nothing of deleted rows in SQLite's write-ahead log; run it after a shred. PostgreSQL's
+    /// old row versions hold ciphertext whose keys are gone, until its vacuum takes them.
+    ///
+    /// # Errors
+    /// [`Code::StoreUnavailable`] when readers never let go of the log.
+    pub async fn scrub(&self) -> Result<()> {
+        self.inner.engine.scrub().await
     }
 
-    /// Runs a transaction in a task of its own, which nobody's departure cancels: a caller who goes
-    /// away while BEGIN is on its way would hand the pool a connection in an open transaction.
-    async fn run<T, F>(&self, plan: Plan, f: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
-    {
-        let span = tracing::debug_span!("transaction", name = plan.name);
-        let store = self.clone();
-        let task = tokio::spawn(async move { store.attempts(&plan, &f).await }.instrument(span));
-        task.await.unwrap_or_else(|lost| {
-            tracing::error!(panicked = lost.is_panic(), "a transaction's task died");
-            Err(Error::new(Code::Internal))
+    /// Waits for transactions that run and entries that wait, and closes every connection. What comes
+    /// afterwards is refused.
+    ///
+    /// # Errors
+    /// [`Code::StoreUnavailable`] when a connection does not close.
+    pub async fn close(self) -> Result<()> {
+        // The flusher ends once it has written what waits and no clone can hand in more; with clones
+        // about, closing the pools below ends its writes.
+        let flusher = self.inner.flusher.lock().await.take();
+        let engine = Arc::clone(&self.inner.engine);
+        let last = Arc::try_unwrap(self.inner).is_ok();
+        if let (true, Some(flusher)) = (last, flusher)
+            && flusher.await.is_err()
+        {
+            return Err(Error::new(Code::AuditUnavailable));
+        }
+        engine.close().await
+    }
+
+    fn audited(&self, name: &'static str, mode: Mode, scope: Scope, audit: &Arc<AuditScope>) -> Plan {
+        let audit = Some((Arc::clone(audit), Arc::clone(&self.inner.auditor)));
+        Plan { name, mode, scope, audit }
+    }
+
+    async fn draft(&self, scope: &AuditScope, facts: AuditFacts) -> Result<Draft> {
+        let auditor = &self.inner.auditor;
+        let names = auditor.names(scope, facts.whose(scope)).await?;
+        Draft::new(self.ctx(), &auditor.writer, &names, scope, facts).map_err(|unready| match unready {
+            Unready::Failed(error) => error,
+            Unready::Subject(_) => Error::new(Code::Internal),
         })
     }
-
-    async fn attempts<T, F>(&self, plan: &Plan, f: &F) -> Result<T>
-    where
-        F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync,
-    {
-        let mut names = match &plan.audit {
-            Some(audit) => self.names(audit, plan.scope.subject()).await?,
-            None => Names::default(),
-        };
-        let (mut tried, mut surprised) = (0, 0);
-        loop {
-            match self.attempt(plan, &names, f).await {
-                Ok(value) => return Ok(value),
-                Err(Ended::Failed(error)) => return Err(error),
-                Err(Ended::Needs(subject)) if surprised < SURPRISES => {
-                    surprised += 1;
-                    names.add(self.inner.pseudonyms.as_ref(), subject).await?;
-                }
-                Err(Ended::Needs(_)) => {
-                    return Err(Error::new(Code::Internal).at("too many records in one change"));
-                }
-                Err(Ended::Lost(error)) => {
-                    tried += 1;
-                    tracing::debug!(name = plan.name, tried, "transaction lost a race");
-                    if tried >= TRIES {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(backoff(&self.inner.core, tried)).await;
-                }
-            }
-        }
-    }
-
-    async fn attempt<T, F>(&self, plan: &Plan, names: &Names, f: &F) -> Result<T, Ended>
-    where
-        F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync,
-    {
-        let core = &self.inner.core;
-        let txn = begin(core, plan.mode).await?;
-        let now = core.ctx.now();
-        let tx = Tx::new(txn, core.backend, core.region.clone(), core.ctx.clone(), now, plan.audit.clone());
-        if core.backend == Backend::Postgres {
-            enter(&tx, plan.scope).await.map_err(|error| ended(&tx, error))?;
-        }
-        let value = match f(&tx).await {
-            Ok(value) => value,
-            Err(error) => return Err(roll_back(tx, error).await),
-        };
-        if let Some(failure) = tx.failure() {
-            // The closure swallowed a failed statement. PostgreSQL would answer COMMIT with a quiet ROLLBACK.
-            return Err(roll_back(tx, failure::error(failure)).await);
-        }
-        let drawn = match record(&tx, &core.audit, names).await {
-            Ok(drawn) => drawn,
-            Err(Unready::Failed(error)) => return Err(roll_back(tx, error).await),
-            Err(Unready::Subject(subject)) => {
-                let lost = roll_back(tx, Error::new(Code::Internal)).await;
-                return Err(if matches!(lost, Ended::Lost(_)) { lost } else { Ended::Needs(subject) });
-            }
-        };
-        core.ctx.faults.hit("store.commit.before_effect");
-        let recorded = drawn.is_some().then(|| tx.audit.clone()).flatten();
-        commit(tx).await?;
-        if let Some(drawn) = drawn {
-            drawn.keep();
-        }
-        if let Some(scope) = recorded {
-            scope.mark_recorded();
-        }
-        core.ctx.faults.hit("store.commit.after_effect");
-        Ok(value)
-    }
 }
 
-async fn begin(core: &Core, mode: Mode) -> Result<DatabaseTransaction, Ended> {
-    let pool = match mode {
-        Mode::Read => &core.reader,
-        Mode::Write | Mode::Serializable => &core.writer,
-        Mode::Sequence => match (core.backend, &core.sequencer) {
-            (Backend::Sqlite, _) => &core.writer,
-            (Backend::Postgres, Some(pool)) => pool,
-            (Backend::Postgres, None) => {
-                let missing = Error::new(Code::ConfigurationMissing).at("database.sequencer_url");
-                return Err(Ended::Failed(missing));
-            }
-        },
+async fn connect(settings: &Settings, ctx: Ctx) -> Result<Engine> {
+    let backend = Backend::of(&settings.url)?;
+    if backend == Backend::Sqlite && settings.production {
+        return Err(Error::new(Code::ConfigurationUnsafe).at("database.url"));
+    }
+    let tls = settings.production;
+    let pool = |url, purpose, connections| Pool { url, purpose, connections, tls, schema: "public" };
+    let writer = pool(&settings.url, Use::Write, settings.max_connections).open().await?;
+    check::data(&writer, backend).await?;
+    let reader = pool(&settings.url, Use::Read, settings.max_connections).open().await?;
+    let sequencer = match (&settings.sequencer_url, backend) {
+        (Some(url), Backend::Postgres) => Some(pool(url, Use::Write, 2).open().await?),
+        _ => None,
     };
-    let options = TransactionOptions {
-        isolation_level: (core.backend == Backend::Postgres && mode == Mode::Serializable)
-            .then_some(IsolationLevel::Serializable),
-        access_mode: None,
-        sqlite_transaction_mode: (core.backend == Backend::Sqlite && mode != Mode::Read)
-            .then_some(SqliteTransactionMode::Immediate),
-    };
-    pool.begin_with_options(options).await.map_err(|error| {
-        let failure = StoreFailure::from_db(&error);
-        let again = failure.kind() == Kind::Contended;
-        let error = failure::error(failure);
-        if again { Ended::Lost(error) } else { Ended::Failed(error) }
-    })
-}
-
-/// Tells the policies for whom the transaction acts, for its duration alone.
-async fn enter(tx: &Tx, scope: Scope) -> Result<()> {
-    let settings = scope::settings(scope, tx.now);
-    let mut calls = Vec::with_capacity(settings.len());
-    let mut values = Vec::with_capacity(settings.len());
-    for (name, value) in settings {
-        values.extend(values![value]);
-        calls.push(format!("set_config('{name}', ${}, true)", values.len()));
+    if backend == Backend::Sqlite {
+        tracing::warn!(region = %settings.region, "SQLite: no database roles and no row-level security");
     }
-    tx.rows(&format!("SELECT {}", calls.join(", ")), values).await.map(drop)
-}
-
-/// Writes the audit entries the closure asked for; `None` when it asked for none.
-async fn record(tx: &Tx, writer: &Arc<Writer>, names: &Names) -> Result<Option<Drawn>, Unready> {
-    let drafts = drafts(tx, writer, names)?;
-    if drafts.is_empty() {
-        return Ok(None);
-    }
-    let (entries, drawn) = writer.draw(drafts);
-    let rows = entries.iter().map(outbox_row).collect();
-    tx.insert_many("audit_outbox", OUTBOX, rows, OnConflict::Fail)
-        .await
-        .map_err(|error| Unready::Failed(Error::new(Code::AuditUnavailable).because(error)))?;
-    Ok(Some(drawn))
-}
-
-async fn roll_back(tx: Tx, error: Error) -> Ended {
-    let ended = ended(&tx, error);
-    if tx.txn.rollback().await.is_err() {
-        // The connection is broken; the pool throws it away and the server rolls back.
-        tracing::warn!("a rollback was not answered");
-    }
-    ended
-}
-
-fn ended(tx: &Tx, error: Error) -> Ended {
-    if tx.contended() { Ended::Lost(error) } else { Ended::Failed(error) }
-}
-
-async fn commit(tx: Tx) -> Result<(), Ended> {
-    let Err(error) = tx.txn.commit().await else { return Ok(()) };
-    let failure = StoreFailure::from_db(&error);
-    match failure.kind() {
-        // The server answered: it did not happen.
-        Kind::Contended => Err(Ended::Lost(failure::error(failure))),
-        Kind::Unique | Kind::Refused | Kind::Exhausted => Err(Ended::Failed(failure::error(failure))),
-        // Never blindly again: it may have happened.
-        Kind::Unreachable | Kind::Other => Err(Ended::Failed(Error::new(Code::AnswerLost).because(failure))),
-    }
-}
-
-/// Registers this process as a writer of the audit log.
-async fn register(
-    writer: &DatabaseConnection,
-    backend: Backend,
-    settings: &Settings,
-    ctx: &Ctx,
-) -> Result<Writer> {
-    let id = domicile_types::ids::uuid_v4(ctx.rng.as_ref());
-    let core = (writer, backend);
-    let epoch = crate::queries::audit::writer_register(core, id, ctx.now()).await?;
-    Ok(Writer::new(settings.log_origin.clone(), settings.policy_version, id, epoch))
+    Ok(Engine { backend, region: settings.region.clone(), ctx, writer, reader, sequencer })
 }

@@ -6,6 +6,7 @@ use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, Timestamp};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, Statement, Value};
 
 use crate::audit::AuditFacts;
+use crate::engine::Engine;
 use crate::failure::{self, Kind, StoreFailure};
 use crate::settings::Backend;
 use crate::value::{Bound, Column, FromRow, Row};
@@ -25,30 +26,23 @@ pub enum OnConflict {
 /// An open transaction. Only [`Store`](crate::Store) makes and ends one.
 pub struct Tx {
     pub(crate) txn: DatabaseTransaction,
-    pub(crate) backend: Backend,
-    pub(crate) region: RegionId,
-    pub(crate) ctx: Ctx,
-    pub(crate) now: Timestamp,
+    backend: Backend,
+    region: RegionId,
+    ctx: Ctx,
+    now: Timestamp,
     pub(crate) audit: Option<Arc<AuditScope>>,
     pub(crate) facts: Mutex<Vec<AuditFacts>>,
     failed: Mutex<Option<StoreFailure>>,
 }
 
 impl Tx {
-    pub(crate) fn new(
-        txn: DatabaseTransaction,
-        backend: Backend,
-        region: RegionId,
-        ctx: Ctx,
-        now: Timestamp,
-        audit: Option<Arc<AuditScope>>,
-    ) -> Self {
+    pub(crate) fn new(txn: DatabaseTransaction, engine: &Engine, audit: Option<Arc<AuditScope>>) -> Self {
         Self {
             txn,
-            backend,
-            region,
-            ctx,
-            now,
+            backend: engine.backend,
+            region: engine.region.clone(),
+            ctx: engine.ctx.clone(),
+            now: engine.ctx.now(),
             audit,
             facts: Mutex::new(Vec::new()),
             failed: Mutex::new(None),

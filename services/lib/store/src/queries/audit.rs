@@ -1,29 +1,395 @@
-//! The audit log's tables: the writers' half. Entries come in through
-//! [`Tx::audit`](crate::Tx::audit) and [`Store::audit_now`](crate::Store::audit_now).
+//! The audit log's tables. Entries come in through [`Tx::audit`](crate::Tx::audit) and
+//! [`Store::audit_now`](crate::Store::audit_now); the sequencer moves them from the outbox into the tree.
 
-use domicile_types::{Code, Error, Result, Timestamp};
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
+use std::collections::BTreeMap;
+
+use domicile_evidence::entry::Pseudonym;
+use domicile_evidence::merkle::{Coordinate, Hash, Node};
+use domicile_evidence::statement::SignedStatement;
+use domicile_types::{Code, Error, EventId, Result, Timestamp, TransferId};
 use uuid::Uuid;
 
-use crate::failure;
-use crate::settings::Backend;
-use crate::value::Row;
-use crate::values;
+use crate::value::Bind as _;
+use crate::{Bound, FromRow, OnConflict, Row, Tx, values};
 
 /// Registers a process as a writer; its epoch is above all before.
-pub(crate) async fn writer_register(
-    (pool, backend): (&DatabaseConnection, Backend),
-    writer: Uuid,
-    now: Timestamp,
-) -> Result<u64> {
-    let backend = match backend {
-        Backend::Postgres => DbBackend::Postgres,
-        Backend::Sqlite => DbBackend::Sqlite,
-    };
-    let sql = "INSERT INTO audit_writer (writer, epoch, started_at) \
-               SELECT $1, COALESCE(MAX(epoch), 0) + 1, $2 FROM audit_writer RETURNING epoch AS value";
-    let values = values![writer, now].into_iter().map(|value| value.0);
-    let row = pool.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await;
-    let row = row.map_err(failure::from_db)?.ok_or_else(|| Error::new(Code::Internal))?;
-    Row(row).get("value")
+pub(crate) async fn writer_register(tx: &Tx, writer: Uuid) -> Result<u64> {
+    let epoch = tx.scalar(
+        "INSERT INTO audit_writer (writer, epoch, started_at) \
+         SELECT $1, COALESCE(MAX(epoch), 0) + 1, $2 FROM audit_writer RETURNING epoch AS value",
+        values![writer, tx.now()],
+    );
+    epoch.await?.ok_or_else(|| Error::new(Code::Internal))
+}
+
+/// An entry's row in the log.
+pub struct EntryRow {
+    /// Its index.
+    pub index: u64,
+    /// Deterministic CBOR.
+    pub entry: Vec<u8>,
+}
+
+impl FromRow for EntryRow {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self { index: row.get("idx")?, entry: row.get("entry")? })
+    }
+}
+
+/// An entry that waits for the sequencer.
+pub struct OutboxRow {
+    /// The event.
+    pub event_id: EventId,
+    /// Deterministic CBOR, without the sequencer's time.
+    pub entry: Vec<u8>,
+}
+
+impl FromRow for OutboxRow {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self { event_id: row.get("event_id")?, entry: row.get("entry")? })
+    }
+}
+
+/// An entry to be added to the log.
+pub struct NewEntry {
+    /// Its index.
+    pub index: u64,
+    /// The event.
+    pub event_id: EventId,
+    /// Whose record.
+    pub subject: Option<Pseudonym>,
+    /// Which transfer.
+    pub transfer: Option<TransferId>,
+    /// Deterministic CBOR.
+    pub entry: Vec<u8>,
+}
+
+/// A signed checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRow {
+    /// The tree's size.
+    pub size: u64,
+    /// Its root.
+    pub root: Hash,
+    /// The signed note.
+    pub note: String,
+    /// When it was last signed.
+    pub signed_at: Timestamp,
+}
+
+impl FromRow for CheckpointRow {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            size: row.get("size")?,
+            root: row.get("root")?,
+            note: row.get("note")?,
+            signed_at: row.get("signed_at")?,
+        })
+    }
+}
+
+/// A statement's row, as a bundle needs it.
+pub struct LoggedStatement {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// Whose lane.
+    pub origin: String,
+    /// The number in its lane.
+    pub sequence: u64,
+    /// SHA-256 of the statement.
+    pub digest: Hash,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The signed statement.
+    pub signed: SignedStatement,
+}
+
+impl FromRow for LoggedStatement {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            transfer: row.get("transfer_id")?,
+            origin: row.get("origin")?,
+            sequence: row.get("sequence")?,
+            digest: row.get("digest")?,
+            at: row.get("at")?,
+            signed: SignedStatement {
+                statement: row.get("statement")?,
+                body: row.get("body")?,
+                signature: row.get("signature")?,
+            },
+        })
+    }
+}
+
+struct NodeRow(Node);
+
+impl FromRow for NodeRow {
+    fn from_row(row: &Row) -> Result<Self> {
+        let at = Coordinate { level: row.get("level")?, index: row.get("idx")? };
+        Ok(Self(Node { at, hash: row.get("hash")? }))
+    }
+}
+
+/// Takes or renews the lease of a job. Answers its fencing token, which rises with every new holder, or
+/// `None` while another holds it.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn lease_take(tx: &Tx, job: &str, holder: Uuid, until: Timestamp) -> Result<Option<u64>> {
+    let sql = "INSERT INTO job_lease (name, holder, token, until) VALUES ($1, $2, 1, $3) \
+               ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
+               token = CASE WHEN job_lease.holder = excluded.holder THEN job_lease.token \
+               ELSE job_lease.token + 1 END \
+               WHERE job_lease.holder = excluded.holder OR job_lease.until < $4 \
+               RETURNING token AS value";
+    tx.scalar(sql, values![job, holder, until, tx.now()]).await
+}
+
+/// Holds the lease's row for this transaction: whoever takes the lease meanwhile waits.
+///
+/// # Errors
+/// [`Code::TokenStale`] when the token is no longer the lease's; then nothing may be written.
+pub async fn lease_fence(tx: &Tx, job: &str, token: u64) -> Result<()> {
+    let sql = "UPDATE job_lease SET until = until WHERE name = $1 AND token = $2";
+    let held = tx.execute(sql, values![job, token]).await?;
+    if held == 1 { Ok(()) } else { Err(Error::new(Code::TokenStale).at("sequencer")) }
+}
+
+/// Gives the lease back before its time, so that another need not wait.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn lease_end(tx: &Tx, job: &str, holder: Uuid) -> Result<()> {
+    let sql = "UPDATE job_lease SET until = 0 WHERE name = $1 AND holder = $2";
+    tx.execute(sql, values![job, holder]).await.map(drop)
+}
+
+/// The events that wait for the sequencer, the oldest first.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn outbox_waiting(tx: &Tx, limit: u64) -> Result<Vec<EventId>> {
+    let sql = "SELECT event_id FROM audit_outbox ORDER BY at LIMIT $1";
+    let rows = tx.rows(sql, values![limit]).await?;
+    rows.iter().map(|row| row.get("event_id")).collect()
+}
+
+/// Whether any of these events still waits for the sequencer.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn outbox_holds(tx: &Tx, events: &[EventId]) -> Result<bool> {
+    for some in events.chunks(CHUNK) {
+        let (list, values) = listed(some);
+        let sql = format!("SELECT COUNT(*) AS value FROM audit_outbox WHERE event_id IN ({list})");
+        if tx.scalar::<i64>(&sql, values).await?.unwrap_or(0) > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Rows of the outbox, each writer's in its order. There is no cursor: a late commit is taken next time.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn outbox_list(tx: &Tx, limit: u64) -> Result<Vec<OutboxRow>> {
+    let sql = "SELECT event_id, entry FROM audit_outbox ORDER BY at, writer, writer_sequence LIMIT $1";
+    tx.all(sql, values![limit]).await
+}
+
+/// Removes rows that are in the log.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn outbox_delete(tx: &Tx, events: &[EventId]) -> Result<()> {
+    for some in events.chunks(CHUNK) {
+        let (list, values) = listed(some);
+        tx.execute(&format!("DELETE FROM audit_outbox WHERE event_id IN ({list})"), values).await?;
+    }
+    Ok(())
+}
+
+/// Which of these events the log already has.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn entry_known(tx: &Tx, events: &[EventId]) -> Result<Vec<EventId>> {
+    let mut known = Vec::new();
+    for some in events.chunks(CHUNK) {
+        let (list, values) = listed(some);
+        let sql = format!("SELECT event_id FROM audit_entry WHERE event_id IN ({list})");
+        for row in tx.rows(&sql, values).await? {
+            known.push(row.get("event_id")?);
+        }
+    }
+    Ok(known)
+}
+
+/// How many events one statement names.
+const CHUNK: usize = 500;
+
+fn listed(events: &[EventId]) -> (String, Vec<Bound>) {
+    let places: Vec<String> = (1..=events.len()).map(|place| format!("${place}")).collect();
+    (places.join(", "), events.iter().map(|event| event.bind()).collect())
+}
+
+/// How many entries the log has.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn log_size(tx: &Tx) -> Result<u64> {
+    let size = tx.scalar("SELECT MAX(idx) + 1 AS value FROM audit_entry", values![]).await?;
+    Ok(size.unwrap_or(0))
+}
+
+/// Adds entries to the log.
+///
+/// # Errors
+/// [`Code::Conflict`] when an index or an event is taken; [`Code::StoreUnavailable`].
+pub async fn entry_append(tx: &Tx, entries: Vec<NewEntry>) -> Result<()> {
+    let columns = ["idx", "event_id", "subject_pseudonym", "transfer_id", "entry"];
+    let row = |new: NewEntry| values![new.index, new.event_id, new.subject, new.transfer, new.entry];
+    let rows = entries.into_iter().map(row).collect();
+    tx.insert_many("audit_entry", &columns, rows, OnConflict::Fail).await.map(drop)
+}
+
+/// Stores the tree's completed nodes.
+///
+/// # Errors
+/// [`Code::Conflict`] when a node is there; [`Code::StoreUnavailable`].
+pub async fn node_append(tx: &Tx, nodes: &[Node]) -> Result<()> {
+    let rows = nodes.iter().map(|node| values![node.at.level, node.at.index, node.hash]).collect();
+    tx.insert_many("audit_node", &["level", "idx", "hash"], rows, OnConflict::Fail).await.map(drop)
+}
+
+/// The hashes of nodes, in the order asked for.
+///
+/// # Errors
+/// [`Code::AuditCorrupt`] when one is missing; [`Code::StoreUnavailable`].
+pub async fn node_get(tx: &Tx, places: &[Coordinate]) -> Result<Vec<Hash>> {
+    let mut found = BTreeMap::new();
+    for some in places.chunks(CHUNK) {
+        let either = |at: usize| format!("(level = ${} AND idx = ${})", 2 * at + 1, 2 * at + 2);
+        let clauses: Vec<String> = (0..some.len()).map(either).collect();
+        let values = some.iter().flat_map(|at| values![at.level, at.index]).collect();
+        let sql = format!("SELECT level, idx, hash FROM audit_node WHERE {}", clauses.join(" OR "));
+        for NodeRow(node) in tx.all(&sql, values).await? {
+            found.insert(node.at, node.hash);
+        }
+    }
+    let hash = |at| found.get(at).copied().ok_or_else(|| Error::new(Code::AuditCorrupt).at("tree node"));
+    places.iter().map(hash).collect()
+}
+
+/// The leaf hashes from `first` up to `end`, in order.
+///
+/// # Errors
+/// [`Code::AuditCorrupt`] when one is missing; [`Code::StoreUnavailable`].
+pub async fn leaf_list(tx: &Tx, first: u64, end: u64) -> Result<Vec<Hash>> {
+    let sql =
+        "SELECT level, idx, hash FROM audit_node WHERE level = 0 AND idx >= $1 AND idx < $2 ORDER BY idx";
+    let nodes: Vec<NodeRow> = tx.all(sql, values![first, end]).await?;
+    let whole = (first..end).eq(nodes.iter().map(|node| node.0.at.index));
+    let hashes = nodes.iter().map(|node| node.0.hash).collect();
+    if whole { Ok(hashes) } else { Err(Error::new(Code::AuditCorrupt).at("leaf hash")) }
+}
+
+/// Entries from an index on, up to but not including `end`.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn entry_list(tx: &Tx, start: u64, end: u64, limit: u64) -> Result<Vec<EntryRow>> {
+    let sql = "SELECT idx, entry FROM audit_entry WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3";
+    tx.all(sql, values![start, end, limit]).await
+}
+
+/// Entries of one transfer from an index on.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn entry_list_transfer(
+    tx: &Tx,
+    transfer: TransferId,
+    start: u64,
+    limit: u64,
+) -> Result<Vec<EntryRow>> {
+    let sql = "SELECT idx, entry FROM audit_entry WHERE transfer_id = $1 AND idx >= $2 ORDER BY idx LIMIT $3";
+    tx.all(sql, values![transfer, start, limit]).await
+}
+
+/// Entries about one person from an index on.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn entry_list_subject(
+    tx: &Tx,
+    subject: Pseudonym,
+    start: u64,
+    limit: u64,
+) -> Result<Vec<EntryRow>> {
+    let sql =
+        "SELECT idx, entry FROM audit_entry WHERE subject_pseudonym = $1 AND idx >= $2 ORDER BY idx LIMIT $3";
+    tx.all(sql, values![subject, start, limit]).await
+}
+
+/// The entry of one event.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn entry_find(tx: &Tx, event: EventId) -> Result<Option<EntryRow>> {
+    tx.one("SELECT idx, entry FROM audit_entry WHERE event_id = $1", values![event]).await
+}
+
+/// Stores a signed checkpoint; the same size may be signed again, with the same root only.
+///
+/// # Errors
+/// [`Code::AuditCorrupt`] when the size was signed with another root; [`Code::StoreUnavailable`].
+pub async fn checkpoint_put(tx: &Tx, checkpoint: &CheckpointRow) -> Result<()> {
+    let sql = "INSERT INTO audit_checkpoint (size, root, note, signed_at) VALUES ($1, $2, $3, $4) \
+               ON CONFLICT (size) DO UPDATE SET note = excluded.note, signed_at = excluded.signed_at \
+               WHERE audit_checkpoint.root = excluded.root";
+    let CheckpointRow { size, root, note, signed_at } = checkpoint;
+    match tx.execute(sql, values![*size, *root, note.as_str(), *signed_at]).await? {
+        1 => Ok(()),
+        _ => Err(Error::new(Code::AuditCorrupt).at("checkpoint")),
+    }
+}
+
+/// The newest checkpoint.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn checkpoint_newest(tx: &Tx) -> Result<Option<CheckpointRow>> {
+    tx.one("SELECT size, root, note, signed_at FROM audit_checkpoint ORDER BY size DESC LIMIT 1", values![])
+        .await
+}
+
+/// The newest checkpoint of at most this size.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn checkpoint_until(tx: &Tx, size: u64) -> Result<Option<CheckpointRow>> {
+    let sql = "SELECT size, root, note, signed_at FROM audit_checkpoint WHERE size <= $1 \
+               ORDER BY size DESC LIMIT 1";
+    tx.one(sql, values![size]).await
+}
+
+/// Statements in the order of transfer, lane and number, past `after`; of one transfer or of all.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub async fn statement_page(
+    tx: &Tx,
+    of: Option<TransferId>,
+    after: Option<(TransferId, String, u64)>,
+    limit: u64,
+) -> Result<Vec<LoggedStatement>> {
+    let (transfer, origin, sequence) =
+        after.unwrap_or((TransferId::from_uuid(Uuid::nil()), String::new(), 0));
+    let sql = "SELECT transfer_id, origin, sequence, digest, at, statement, body, signature FROM statement \
+               WHERE (transfer_id, origin, sequence) > ($1, $2, $3) AND (transfer_id = $4 OR $5 = 0) \
+               ORDER BY transfer_id, origin, sequence LIMIT $6";
+    let only = i64::from(of.is_some());
+    tx.all(sql, values![transfer, origin, sequence, of, only, limit]).await
 }

@@ -261,6 +261,17 @@ pub async fn get(
     tx.one(&sql, binds.values()).await
 }
 
+/// The newest version of one item as the reader may see it, without its payload.
+///
+/// # Errors
+/// As [`Tx::one`].
+pub async fn head(tx: &Tx, subject: SubjectId, reader: Reader, item: ItemId) -> Result<Option<Version>> {
+    let mut binds = Binds::new(subject, tx.now());
+    let chosen = chosen(&mut binds, reader, item, None);
+    let sql = format!("SELECT {} FROM item i WHERE i.subject_id = $1 AND {chosen}", columns(false));
+    Ok(headers(tx, &sql, binds.values()).await?.pop())
+}
+
 /// The condition that picks one version of one item.
 fn chosen(binds: &mut Binds, reader: Reader, item: ItemId, version: Option<u32>) -> String {
     let item = binds.add(item);

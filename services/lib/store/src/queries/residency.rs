@@ -155,6 +155,10 @@ pub struct Carer {
 const COLUMNS: &str = "r.subject_id, r.epoch, r.standing, r.moved_to, r.revision, r.control_revision, \
                        r.attempt, r.freeze_number, r.region_choice, r.created_at, r.changed_at";
 
+/// An open care relationship of the carer `($2, $3)` with the client `$1`.
+const CARED: &str = "EXISTS (SELECT 1 FROM care_relationship c WHERE c.subject_id = $1 \
+                     AND c.practitioner_id = $2 AND c.practice_id = $3 AND c.ended_at IS NULL)";
+
 /// A new record, at home here at epoch 1. `false` when the subject is known already.
 ///
 /// # Errors
@@ -258,8 +262,6 @@ pub async fn write_begin(tx: &Tx, subject: SubjectId, reserve: u64) -> Result<Wr
 /// # Errors
 /// As [`write_begin`]; without the relationship [`Code::NotFound`], as though there were no record.
 pub async fn write_begin_as(tx: &Tx, subject: SubjectId, carer: Carer, reserve: u64) -> Result<Writing> {
-    const CARED: &str = "EXISTS (SELECT 1 FROM care_relationship c WHERE c.subject_id = $1 \
-                         AND c.practitioner_id = $2 AND c.practice_id = $3 AND c.ended_at IS NULL)";
     let sql = format!(
         "UPDATE residency SET revision = revision + $4 WHERE subject_id = $1 AND standing = 'Active' \
          AND {CARED} RETURNING revision, epoch"
@@ -268,9 +270,27 @@ pub async fn write_begin_as(tx: &Tx, subject: SubjectId, carer: Carer, reserve: 
     if let Some(Raised(writing)) = tx.one::<Raised>(&sql, values).await? {
         return Ok(writing);
     }
+    Err(unwritable(cared_for(tx, subject, carer).await?))
+}
+
+/// Whether a write of the record could begin now, for the client or a carer; takes no lock.
+///
+/// # Errors
+/// As [`write_begin_as`].
+pub async fn write_check(tx: &Tx, subject: SubjectId, carer: Option<Carer>) -> Result<Residence> {
+    let home = match carer {
+        None => get(tx, subject).await?,
+        Some(carer) => cared_for(tx, subject, carer).await?,
+    };
+    match home {
+        Some(home) if home.standing == Standing::Active => Ok(home),
+        other => Err(unwritable(other)),
+    }
+}
+
+async fn cared_for(tx: &Tx, subject: SubjectId, carer: Carer) -> Result<Option<Residence>> {
     let sql = format!("SELECT {COLUMNS} FROM residency r WHERE r.subject_id = $1 AND {CARED}");
-    let home = tx.one(&sql, values![subject, carer.practitioner, carer.practice]).await?;
-    Err(unwritable(home))
+    tx.one(&sql, values![subject, carer.practitioner, carer.practice]).await
 }
 
 /// Begins a change of the record's control rows (consents, grants, holds, care): raises their counter,

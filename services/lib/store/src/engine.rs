@@ -1,0 +1,270 @@
+//! Runs transactions: in a task of their own, in the scope they act for, again when they lose a race.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, SubjectId};
+use futures::future::BoxFuture;
+use sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, IsolationLevel, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait as _,
+};
+use tracing::Instrument as _;
+
+use crate::audit::{Auditor, Drawn, Names, OUTBOX, Unready, drafts, outbox_row};
+use crate::failure::{self, Kind, StoreFailure};
+use crate::scope::{self, Scope};
+use crate::settings::Backend;
+use crate::tx::{OnConflict, Tx};
+use crate::values;
+
+/// How often a transaction that loses against others is run.
+const TRIES: u32 = 10;
+/// How many records one transaction may name in the audit log without having said so before.
+const SURPRISES: u32 = 16;
+
+/// A closure that is a transaction; it may run several times.
+pub(crate) trait Work<T>:
+    for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static
+{
+}
+impl<T, F> Work<T> for F where F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static {}
+
+/// The connections to one database.
+pub(crate) struct Engine {
+    pub(crate) backend: Backend,
+    pub(crate) region: RegionId,
+    pub(crate) ctx: Ctx,
+    pub(crate) writer: DatabaseConnection,
+    pub(crate) reader: DatabaseConnection,
+    pub(crate) sequencer: Option<DatabaseConnection>,
+}
+
+/// Which connection a transaction takes, and how it is isolated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Read,
+    Write,
+    Serializable,
+    Sequence,
+}
+
+/// A transaction to run.
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    pub(crate) mode: Mode,
+    pub(crate) scope: Scope,
+    pub(crate) audit: Option<(Arc<AuditScope>, Arc<Auditor>)>,
+}
+
+/// How one run of a transaction ended.
+enum Ended {
+    /// It may run again.
+    Lost(Error),
+    /// It needs this record's pseudonym first.
+    Needs(SubjectId),
+    /// It must not run again.
+    Failed(Error),
+}
+
+impl Engine {
+    /// Runs a transaction in a task of its own, which nobody's departure cancels: a caller who goes
+    /// away while BEGIN is on its way would hand the pool a connection in an open transaction.
+    pub(crate) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        plan: Plan,
+        work: impl Work<T>,
+    ) -> Result<T> {
+        let span = tracing::debug_span!("transaction", name = plan.name);
+        let engine = Arc::clone(self);
+        let task = tokio::spawn(async move { engine.attempts(&plan, &work).await }.instrument(span));
+        task.await.unwrap_or_else(|lost| {
+            tracing::error!(panicked = lost.is_panic(), "a transaction's task died");
+            Err(Error::new(Code::Internal))
+        })
+    }
+
+    async fn attempts<T>(&self, plan: &Plan, work: &impl Work<T>) -> Result<T> {
+        let mut names = match &plan.audit {
+            Some((audit, auditor)) => auditor.names(audit, plan.scope.subject()).await?,
+            None => Names::default(),
+        };
+        let (mut tried, mut surprised) = (0, 0);
+        loop {
+            match self.attempt(plan, &names, work).await {
+                Ok(value) => return Ok(value),
+                Err(Ended::Failed(error)) => return Err(error),
+                Err(Ended::Needs(subject)) => {
+                    surprised += 1;
+                    let Some((_, auditor)) = plan.audit.as_ref().filter(|_| surprised <= SURPRISES) else {
+                        return Err(Error::new(Code::Internal).at("too many records in one change"));
+                    };
+                    names.add(auditor.pseudonyms.as_ref(), subject).await?;
+                }
+                Err(Ended::Lost(error)) => {
+                    tried += 1;
+                    tracing::debug!(name = plan.name, tried, "transaction lost a race");
+                    if tried >= TRIES {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(backoff(&self.ctx, tried)).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt<T>(&self, plan: &Plan, names: &Names, work: &impl Work<T>) -> Result<T, Ended> {
+        let txn = self.begin(plan.mode).await?;
+        let scope = plan.audit.as_ref().map(|(scope, _)| Arc::clone(scope));
+        let tx = Tx::new(txn, self, scope);
+        if self.backend == Backend::Postgres {
+            enter(&tx, plan.scope).await.map_err(|error| ended(&tx, error))?;
+        }
+        let value = match work(&tx).await {
+            Ok(value) => value,
+            Err(error) => return Err(roll_back(tx, error).await),
+        };
+        if let Some(failure) = tx.failure() {
+            // The closure swallowed a failed statement. PostgreSQL would answer COMMIT with a quiet ROLLBACK.
+            return Err(roll_back(tx, failure::error(failure)).await);
+        }
+        let drawn = match record(&tx, plan, names).await {
+            Ok(drawn) => drawn,
+            Err(Unready::Failed(error)) => return Err(roll_back(tx, error).await),
+            Err(Unready::Subject(subject)) => {
+                let lost = roll_back(tx, Error::new(Code::Internal)).await;
+                return Err(if matches!(lost, Ended::Lost(_)) { lost } else { Ended::Needs(subject) });
+            }
+        };
+        self.ctx.faults.hit("store.commit.before_effect");
+        let recorded = drawn.is_some().then(|| tx.audit.clone()).flatten();
+        commit(tx).await?;
+        if let Some(drawn) = drawn {
+            drawn.keep();
+        }
+        if let Some(scope) = recorded {
+            scope.mark_recorded();
+        }
+        self.ctx.faults.hit("store.commit.after_effect");
+        Ok(value)
+    }
+
+    async fn begin(&self, mode: Mode) -> Result<DatabaseTransaction, Ended> {
+        let pool = match mode {
+            Mode::Read => &self.reader,
+            Mode::Write | Mode::Serializable => &self.writer,
+            Mode::Sequence => match (self.backend, &self.sequencer) {
+                (Backend::Sqlite, _) => &self.writer,
+                (Backend::Postgres, Some(pool)) => pool,
+                (Backend::Postgres, None) => {
+                    let missing = Error::new(Code::ConfigurationMissing).at("database.sequencer_url");
+                    return Err(Ended::Failed(missing));
+                }
+            },
+        };
+        let options = TransactionOptions {
+            isolation_level: (self.backend == Backend::Postgres && mode == Mode::Serializable)
+                .then_some(IsolationLevel::Serializable),
+            access_mode: None,
+            sqlite_transaction_mode: (self.backend == Backend::Sqlite && mode != Mode::Read)
+                .then_some(SqliteTransactionMode::Immediate),
+        };
+        pool.begin_with_options(options).await.map_err(|error| {
+            let failure = StoreFailure::from_db(&error);
+            let again = failure.kind() == Kind::Contended;
+            let error = failure::error(failure);
+            if again { Ended::Lost(error) } else { Ended::Failed(error) }
+        })
+    }
+
+    /// On SQLite, moves the write-ahead log into the file and empties it, so that nothing of a deleted
+    /// row is left in it. Tries a bounded number of times while readers are about.
+    pub(crate) async fn scrub(self: &Arc<Self>) -> Result<()> {
+        if self.backend == Backend::Postgres {
+            return Ok(());
+        }
+        let engine = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            for tried in 1..=TRIES {
+                let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+                let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
+                let row = engine.writer.query_one_raw(statement).await.map_err(failure::from_db)?;
+                let busy: Option<i64> = row.and_then(|row| row.try_get_by_index(0).ok());
+                if busy == Some(0) {
+                    return Ok(());
+                }
+                tokio::time::sleep(backoff(&engine.ctx, tried)).await;
+            }
+            Err(Error::new(Code::StoreUnavailable).at("write-ahead log in use"))
+        });
+        task.await.unwrap_or_else(|_| Err(Error::new(Code::Internal)))
+    }
+
+    /// Waits for what runs and closes every connection.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let pools = [Some(&self.reader), self.sequencer.as_ref(), Some(&self.writer)];
+        for pool in pools.into_iter().flatten() {
+            pool.close_by_ref().await.map_err(failure::from_db)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells the policies for whom the transaction acts, for its duration alone.
+async fn enter(tx: &Tx, scope: Scope) -> Result<()> {
+    let settings = scope::settings(scope, tx.now());
+    let mut calls = Vec::with_capacity(settings.len());
+    let mut values = Vec::with_capacity(settings.len());
+    for (name, value) in settings {
+        values.extend(values![value]);
+        calls.push(format!("set_config('{name}', ${}, true)", values.len()));
+    }
+    tx.rows(&format!("SELECT {}", calls.join(", ")), values).await.map(drop)
+}
+
+/// Writes the audit entries the closure asked for; `None` when it asked for none.
+async fn record(tx: &Tx, plan: &Plan, names: &Names) -> Result<Option<Drawn>, Unready> {
+    let Some((scope, auditor)) = &plan.audit else { return Ok(None) };
+    let drafts = drafts(tx, auditor, scope, names)?;
+    if drafts.is_empty() {
+        return Ok(None);
+    }
+    let (entries, drawn) = auditor.writer.draw(drafts);
+    let rows = entries.iter().map(outbox_row).collect();
+    tx.insert_many("audit_outbox", OUTBOX, rows, OnConflict::Fail)
+        .await
+        .map_err(|error| Unready::Failed(Error::new(Code::AuditUnavailable).because(error)))?;
+    Ok(Some(drawn))
+}
+
+async fn roll_back(tx: Tx, error: Error) -> Ended {
+    let ended = ended(&tx, error);
+    if tx.txn.rollback().await.is_err() {
+        // The connection is broken; the pool throws it away and the server rolls back.
+        tracing::warn!("a rollback was not answered");
+    }
+    ended
+}
+
+fn ended(tx: &Tx, error: Error) -> Ended {
+    if tx.contended() { Ended::Lost(error) } else { Ended::Failed(error) }
+}
+
+async fn commit(tx: Tx) -> Result<(), Ended> {
+    let Err(error) = tx.txn.commit().await else { return Ok(()) };
+    let failure = StoreFailure::from_db(&error);
+    match failure.kind() {
+        // The server answered: it did not happen.
+        Kind::Contended => Err(Ended::Lost(failure::error(failure))),
+        Kind::Unique | Kind::Refused | Kind::Exhausted => Err(Ended::Failed(failure::error(failure))),
+        // Never blindly again: it may have happened.
+        Kind::Unreachable | Kind::Other => Err(Ended::Failed(Error::new(Code::AnswerLost).because(failure))),
+    }
+}
+
+/// Growing and jittered, at most a quarter of a second.
+pub(crate) fn backoff(ctx: &Ctx, tried: u32) -> Duration {
+    let full = 2_000_u64.saturating_mul(1 << tried.min(7)).min(250_000);
+    let jitter = u64::from(u16::from_be_bytes(ctx.random()));
+    Duration::from_micros(full / 2 + full / 2 * jitter / u64::from(u16::MAX))
+}
