@@ -97,7 +97,16 @@ impl Keyring {
         self.record_key_for(subject, practice, 1).await
     }
 
-    /// The same, to seal `uses` payloads or chunks under one version.
+    /// The record key to seal one payload with, if it is in memory: asking makes none and reads nothing.
+    #[must_use]
+    pub fn ready_record_key(&self, subject: SubjectId, practice: Option<PracticeId>) -> Option<(u32, Key32)> {
+        match self.cache.take(Slot::Record(subject, practice), 1) {
+            Taken::Key(held) => Some((held.version, held.key)),
+            Taken::UsedUp | Taken::Absent => None,
+        }
+    }
+
+    /// The same as [`Keyring::record_key`], to seal `uses` payloads or chunks under one version.
     ///
     /// # Errors
     /// [`Code::TooLarge`] past [`MAX_USES`]; [`Code::KeyDestroyed`] when it is destroyed meanwhile.
@@ -151,6 +160,30 @@ impl Keyring {
         let key = self.unwrap_record_key(subject, practice, &row).await?;
         self.cache.insert(ticket, slot, Held { key: key.clone(), version, uses: 0 });
         Ok(key)
+    }
+
+    /// The key that a client's account fields are sealed under, made and committed on first use: the
+    /// first version of the key of the client's own items. A handful of fields never uses it up, so the
+    /// account's row names no version.
+    ///
+    /// # Errors
+    /// As all methods.
+    pub async fn account_key(&self, subject: SubjectId) -> Result<Key32> {
+        match self.find_account_key(subject).await {
+            Err(absent) if absent.code() == Code::KeyDestroyed => {
+                self.record_key(subject, None).await?;
+                self.find_account_key(subject).await
+            }
+            found => found,
+        }
+    }
+
+    /// The same to open with, never made.
+    ///
+    /// # Errors
+    /// [`Code::KeyDestroyed`] when there is none.
+    pub async fn find_account_key(&self, subject: SubjectId) -> Result<Key32> {
+        self.record_key_at(subject, None, 1).await
     }
 
     /// A subject's secret, made and committed on first use.
