@@ -22,6 +22,9 @@ pub struct CoordinatorSettings {
     pub peers: PeersListener,
     /// The regions it drives.
     pub region: Vec<CoordinatedRegion>,
+    /// Operators' tools that may ask for its view, by the names in their certificates.
+    #[serde(default)]
+    pub operators: Vec<SpiffeId>,
     /// How often it looks at every region besides listening to their changes.
     #[serde(default = "one_second", deserialize_with = "units::read")]
     pub poll: Duration,
