@@ -1,0 +1,462 @@
+//! Moving a record, and consents.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use domicile_evidence::statement::Statement;
+use domicile_proto::transfer::v1::{
+    AbortReason, GetOfferRequest, GetReceiptRequest, GetReceiptResponse, GetTransferRequest,
+    GiveConsentRequest, ListConsentsRequest, ListTransfersRequest, Offer, RequestTransferRequest,
+    SignedStatement, Transfer, TransferState, WatchTransferRequest, WithdrawConsentRequest,
+};
+use domicile_types::Code;
+use serde_json::{Value, json};
+
+use super::account::reauthenticate;
+use crate::app::App;
+use crate::client::{Client, answer};
+use crate::failure::{Failure, Result};
+use crate::progress::{TransferBar, state_name};
+use crate::secrets::PasswordArgs;
+use crate::{files, json, text, upload};
+
+/// Moves of a record.
+#[derive(Subcommand, Debug)]
+#[command(after_help = "\
+A move, from the first question to the receipt:
+  domicile --region eu transfer request ca
+  domicile --region eu transfer offer $TRANSFER
+  domicile --region eu transfer consent $TRANSFER --offer $DIGEST
+  domicile --region eu transfer status $TRANSFER --watch
+  domicile --region ca transfer receipt $TRANSFER
+You may withdraw until the transfer is complete:
+  domicile --region eu transfer withdraw $TRANSFER")]
+pub enum TransferCommand {
+    /// Ask for a move to another region.
+    Request {
+        /// The region to move to.
+        destination: String,
+        /// Repeat a request under its first key; a fresh one when left out.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+    },
+    /// Read the offer: what would move, under which terms, and the text you would consent to.
+    Offer {
+        /// The transfer.
+        transfer: String,
+        /// The notice's language, such as `en`; the region's own when left out.
+        #[arg(long, default_value = "")]
+        locale: String,
+    },
+    /// Consent to exactly one offer; asks for your password again.
+    Consent(ConsentArgs),
+    /// Withdraw; possible until the transfer is complete, without a password.
+    Withdraw {
+        /// The transfer.
+        transfer: String,
+    },
+    /// Show how a transfer stands.
+    Status {
+        /// The transfer.
+        transfer: String,
+        /// Follow it until it rests.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// List your transfers, newest first.
+    List {
+        /// With those that are over.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Fetch the receipt of a transfer that is over.
+    Receipt {
+        /// The transfer.
+        transfer: String,
+        /// Write the whole receipt as JSON to this file; `-` for standard output.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// What is consented to.
+#[derive(Args, Debug)]
+pub struct ConsentArgs {
+    /// The transfer.
+    transfer: String,
+    /// The offer's digest as `transfer offer` showed it.
+    #[arg(long, value_name = "HEX")]
+    offer: String,
+    /// The language the offer was read in.
+    #[arg(long, default_value = "")]
+    locale: String,
+    /// Keep a forwarding note at the old region for twelve months, so that signing in there finds you.
+    #[arg(long)]
+    forwarding_locator: bool,
+    #[command(flatten)]
+    password: PasswordArgs,
+}
+
+/// Consents.
+#[derive(Subcommand, Debug)]
+pub enum ConsentCommand {
+    /// Every consent and withdrawal, newest first.
+    List,
+}
+
+impl TransferCommand {
+    pub(super) async fn run(self, app: &App) -> Result<()> {
+        match self {
+            Self::Request { destination, idempotency_key } => {
+                let idempotency_key = app.key(idempotency_key.as_ref());
+                let request = RequestTransferRequest { destination, idempotency_key };
+                let response = answer(app.client()?.transfers().request_transfer(request)).await?;
+                show(app, &response.transfer.unwrap_or_default())
+            }
+            Self::Offer { transfer, locale } => {
+                let request = GetOfferRequest { transfer_id: transfer, locale };
+                let response = answer(app.client()?.transfers().get_offer(request)).await?;
+                let offer = response.offer.unwrap_or_default();
+                app.out.answer(|| json::of("domicile.transfer.v1.Offer", &offer), || offer_text(&offer))
+            }
+            Self::Consent(args) => consent(app, args).await,
+            Self::Withdraw { transfer } => withdraw(app, transfer).await,
+            Self::Status { transfer, watch: false } => {
+                let request = GetTransferRequest { transfer_id: transfer };
+                let response = answer(app.client()?.transfers().get_transfer(request)).await?;
+                show(app, &response.transfer.unwrap_or_default())
+            }
+            Self::Status { transfer, watch: true } => watch(app, transfer).await,
+            Self::List { all } => list(app, all).await,
+            Self::Receipt { transfer, out } => receipt(app, transfer, out).await,
+        }
+    }
+}
+
+impl ConsentCommand {
+    pub(super) async fn run(self, app: &App) -> Result<()> {
+        let Self::List = self;
+        let response = answer(app.client()?.transfers().list_consents(ListConsentsRequest {})).await?;
+        app.out.answer(
+            || json::of("domicile.transfer.v1.ListConsentsResponse", &response),
+            || {
+                let rows: Vec<_> = response
+                    .events
+                    .iter()
+                    .map(|event| {
+                        vec![
+                            text::time(event.at_micros),
+                            event.event.clone(),
+                            event.purpose.clone(),
+                            event.destination.clone(),
+                            format!("{} {}", event.notice_version, event.locale),
+                            event.consent_id.clone(),
+                        ]
+                    })
+                    .collect();
+                text::table(&["when", "what", "purpose", "to", "text", "consent"], &rows)
+            },
+        )
+    }
+}
+
+/// Shows a transfer.
+pub(super) fn show(app: &App, transfer: &Transfer) -> Result<()> {
+    app.out.answer(|| transfer_json(transfer), || transfer_text(transfer))
+}
+
+fn transfer_json(transfer: &Transfer) -> Value {
+    json::of("domicile.transfer.v1.Transfer", transfer)
+}
+
+/// A transfer as people read it.
+#[must_use]
+pub(crate) fn transfer_text(transfer: &Transfer) -> String {
+    let progress = transfer.progress.unwrap_or_default();
+    let moved = format!(
+        "{} of {} rows, {} of {} objects, {} of {}",
+        progress.rows_done,
+        progress.rows_total,
+        progress.objects_done,
+        progress.objects_total,
+        text::size(progress.bytes_done),
+        text::size(progress.bytes_total)
+    );
+    text::fields(&[
+        ("transfer", transfer.transfer_id.clone()),
+        (
+            "from, to",
+            format!("{} to {}, attempt {}", transfer.source, transfer.destination, transfer.attempt),
+        ),
+        ("state", state_text(transfer)),
+        ("copied", if progress.rows_total == 0 { String::new() } else { moved }),
+        ("asked for", text::time(transfer.requested_at_micros)),
+        ("changed", text::time(transfer.changed_at_micros)),
+        ("until", text::time(transfer.deadline_micros)),
+        ("blocked by", transfer.blockers.join(", ")),
+        ("withdraw", if transfer.withdrawable { "possible".to_owned() } else { String::new() }),
+        ("as told by", transfer.role.clone()),
+    ])
+}
+
+fn state_text(transfer: &Transfer) -> String {
+    let mut state = state_name(transfer.state()).to_owned();
+    if transfer.abort_reason() != AbortReason::Unspecified {
+        state.push_str(&format!(" ({})", reason_name(transfer.abort_reason())));
+    }
+    if transfer.paused {
+        state.push_str(", held by an operator");
+    }
+    if !transfer.stuck_cause.is_empty() {
+        state.push_str(&format!(", stuck: {}", transfer.stuck_cause));
+    }
+    state
+}
+
+/// A reason's name.
+#[must_use]
+pub(crate) const fn reason_name(reason: AbortReason) -> &'static str {
+    match reason {
+        AbortReason::Unspecified => "",
+        AbortReason::Withdrawn => "withdrawn",
+        AbortReason::Expired => "expired",
+        AbortReason::Failed => "failed",
+        AbortReason::Cancelled => "cancelled",
+    }
+}
+
+/// Whether nothing more will happen to the transfer.
+#[must_use]
+pub fn rests(transfer: &Transfer) -> bool {
+    matches!(transfer.state(), TransferState::Closed | TransferState::Aborted)
+}
+
+fn offer_text(offer: &Offer) -> String {
+    let kinds: Vec<_> = offer
+        .kinds
+        .iter()
+        .map(|kind| vec![kind.kind.clone(), kind.items.to_string(), text::size(kind.bytes)])
+        .collect();
+    let facts = text::fields(&[
+        ("transfer", offer.transfer_id.clone()),
+        ("from, to", format!("{} to {}", offer.source, offer.destination)),
+        ("mechanism", offer.mechanism.clone()),
+        ("takes about", format!("{:.1} s", seconds(offer.expected_ms))),
+        ("writes wait", format!("about {:.1} s", seconds(offer.expected_freeze_ms))),
+        ("open until", text::time(offer.expires_at_micros)),
+        ("blocked by", offer.blockers.join(", ")),
+        ("notice", format!("{} ({})", offer.notice_version, offer.locale)),
+        ("digest", hex::encode(&offer.digest)),
+    ]);
+    format!("{facts}\n{}\n{}", text::table(&["kind", "items", "size"], &kinds), text::safe(&offer.notice))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1_000.0
+}
+
+async fn consent(app: &App, args: ConsentArgs) -> Result<()> {
+    let client = app.client()?;
+    let digest =
+        hex::decode(&args.offer).map_err(|_| Failure::Usage("the digest is not hexadecimal".to_owned()))?;
+    // Read again only for its destination and text version: the region checks that the digest given
+    // is still that of the present offer.
+    let request = GetOfferRequest { transfer_id: args.transfer.clone(), locale: args.locale };
+    let offer = answer(client.transfers().get_offer(request)).await?.offer.unwrap_or_default();
+    let request = GiveConsentRequest {
+        transfer_id: args.transfer,
+        offer_digest: digest.into(),
+        destination: offer.destination,
+        notice_version: offer.notice_version,
+        locale: offer.locale,
+        forwarding_locator: args.forwarding_locator,
+    };
+    let first = answer(client.transfers().give_consent(request.clone())).await;
+    let response = match first {
+        Err(error) if error.code() == Code::FreshSignInNeeded => {
+            reauthenticate(&client, args.password).await?;
+            answer(client.transfers().give_consent(request)).await?
+        }
+        other => other?,
+    };
+    app.out.answer(
+        || json::of("domicile.transfer.v1.GiveConsentResponse", &response),
+        || {
+            text::fields(&[
+                ("consent", response.consent_id.clone()),
+                ("valid until", text::time(response.expires_at_micros)),
+                ("receipt", response.receipt.as_ref().map(receipt_digest).unwrap_or_default()),
+            ])
+        },
+    )
+}
+
+fn receipt_digest(receipt: &SignedStatement) -> String {
+    hex::encode(domicile_evidence::sha256(&receipt.statement))
+}
+
+async fn withdraw(app: &App, transfer_id: String) -> Result<()> {
+    let request = WithdrawConsentRequest { transfer_id };
+    let response = answer(app.client()?.transfers().withdraw_consent(request)).await?;
+    app.out.answer(
+        || json::of("domicile.transfer.v1.WithdrawConsentResponse", &response),
+        || {
+            let at = text::time(response.withdrawn_at_micros);
+            let rest = response.transfer.as_ref().map(transfer_text).unwrap_or_default();
+            format!("Withdrawn {at}. What the other region may hold can never be opened.\n\n{rest}")
+        },
+    )
+}
+
+/// Follows a transfer until it rests; `seen` gets every status.
+///
+/// # Errors
+/// What the region answers.
+pub async fn follow(
+    client: &Client,
+    transfer_id: &str,
+    mut seen: impl FnMut(&Transfer) -> Result<()>,
+) -> Result<Transfer> {
+    let client = client.with_deadline(std::time::Duration::from_secs(24 * 3_600));
+    let request = WatchTransferRequest { transfer_id: transfer_id.to_owned() };
+    let mut stream = answer(client.transfers().watch_transfer(request)).await?;
+    let mut last = Transfer::default();
+    while let Some(message) = upload::next(&mut stream).await? {
+        let Some(transfer) = message.transfer else { continue };
+        seen(&transfer)?;
+        let done = rests(&transfer);
+        last = transfer;
+        if done {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+async fn watch(app: &App, transfer_id: String) -> Result<()> {
+    let client = app.client()?;
+    let bar = TransferBar::new(app.out.draws());
+    let mut state = None;
+    let followed = follow(&client, &transfer_id, |transfer| {
+        bar.show(transfer);
+        let changed = state.replace(transfer.state()) != Some(transfer.state());
+        match (app.out.is_json(), changed) {
+            // For programs one value a change: a stream of JSON lines.
+            (true, _) => app.out.answer(|| transfer_json(transfer), String::new),
+            (false, true) => bar.suspend(|| {
+                app.out.text(&format!(
+                    "{}  {}",
+                    text::clock(transfer.changed_at_micros),
+                    state_text(transfer)
+                ))
+            }),
+            (false, false) => Ok(()),
+        }
+    });
+    let last = followed.await;
+    bar.finish();
+    app.out.text(&format!("\n{}", transfer_text(&last?)))
+}
+
+async fn list(app: &App, include_resting: bool) -> Result<()> {
+    let request = ListTransfersRequest { include_resting };
+    let response = answer(app.client()?.transfers().list_transfers(request)).await?;
+    app.out.answer(
+        || json::of("domicile.transfer.v1.ListTransfersResponse", &response),
+        || {
+            let rows: Vec<_> = response
+                .transfers
+                .iter()
+                .map(|transfer| {
+                    vec![
+                        transfer.transfer_id.clone(),
+                        format!("{} to {}", transfer.source, transfer.destination),
+                        state_text(transfer),
+                        text::time(transfer.requested_at_micros),
+                        transfer.role.clone(),
+                    ]
+                })
+                .collect();
+            text::table(&["transfer", "from, to", "state", "asked for", "this region"], &rows)
+        },
+    )
+}
+
+async fn receipt(app: &App, transfer_id: String, out: Option<PathBuf>) -> Result<()> {
+    let response = answer(app.client()?.transfers().get_receipt(GetReceiptRequest { transfer_id })).await?;
+    let whole = || json::of("domicile.transfer.v1.GetReceiptResponse", &response);
+    match out {
+        Some(path) if files::is_standard(&path) => app.out.bytes(format!("{}\n", whole()).as_bytes()),
+        Some(path) => {
+            files::write(&path, whole().to_string().as_bytes())?;
+            app.out.answer(|| json!({ "file": path }), || format!("Wrote {}.", path.display()))
+        }
+        None => app.out.answer(whole, || receipt_text(&response)),
+    }
+}
+
+/// A receipt as people read it.
+#[must_use]
+pub fn receipt_text(receipt: &GetReceiptResponse) -> String {
+    let mut out = String::from("Receipt\n\n");
+    out.push_str(&receipt.transfer.as_ref().map(transfer_text).unwrap_or_default());
+    if let Some(offer) = &receipt.offer {
+        let notice =
+            format!("{} ({}), digest {}", offer.notice_version, offer.locale, hex::encode(&offer.digest));
+        out.push_str(&text::fields(&[("consented to", notice), ("mechanism", offer.mechanism.clone())]));
+    }
+    let rows: Vec<_> = receipt.statements.iter().filter_map(statement_row).collect();
+    out.push_str("\nSigned statements\n");
+    out.push_str(&text::table(&["region", "no", "step", "when", "digest"], &rows));
+    out.push_str("\nSigned checkpoints\n");
+    for checkpoint in &receipt.checkpoints {
+        let mut lines = checkpoint.lines();
+        let (origin, size) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        out.push_str(&format!("  {origin}, {size} entries\n"));
+    }
+    out.push_str("\nWhat stays behind\n");
+    for sentence in &receipt.stays_behind {
+        out.push_str(&format!("  {}\n", text::safe(sentence)));
+    }
+    out
+}
+
+fn statement_row(signed: &SignedStatement) -> Option<Vec<String>> {
+    let statement = Statement::decode(&signed.statement).ok()?;
+    let digest = hex::encode(statement.digest());
+    Some(vec![
+        statement.origin.to_string(),
+        statement.sequence.to_string(),
+        client_words(statement.step.name()).to_owned(),
+        text::clock(statement.at.micros()),
+        digest.chars().take(16).collect(),
+    ])
+}
+
+/// A step's name in the words a client reads.
+fn client_words(step: &str) -> &str {
+    match step {
+        "shredded" => "erased",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_well_and_uses_the_clients_words() {
+        let transfer = Transfer {
+            transfer_id: "t".to_owned(),
+            state: TransferState::Shredded.into(),
+            paused: true,
+            ..Transfer::default()
+        };
+        let shown = transfer_text(&transfer);
+        assert!(shown.contains("erased, held by an operator"), "{shown}");
+        assert!(!shown.contains("shredded"));
+        assert_eq!(client_words("shredded"), "erased");
+    }
+}

@@ -1,0 +1,105 @@
+//! Progress on standard error, drawn only where somebody watches a terminal.
+
+use std::time::Duration;
+
+use domicile_proto::transfer::v1::{Transfer, TransferState};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar over bytes, for uploads and downloads.
+#[must_use]
+pub fn bytes(total: u64, label: &'static str, draws: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), target(draws));
+    bar.set_style(style("{msg} [{bar:30}] {bytes} of {total_bytes} at {bytes_per_sec}"));
+    bar.set_message(label);
+    bar
+}
+
+/// A bar over one transfer: the state, then how much of the record is at the destination.
+pub struct TransferBar(ProgressBar);
+
+impl TransferBar {
+    /// A bar that has seen nothing yet.
+    #[must_use]
+    pub fn new(draws: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(1), target(draws));
+        bar.set_style(style("{spinner} {prefix:<12} [{bar:30}] {msg}  {elapsed_precise}"));
+        if draws {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        Self(bar)
+    }
+
+    /// Shows the transfer as it is now.
+    pub fn show(&self, transfer: &Transfer) {
+        let progress = transfer.progress.unwrap_or_default();
+        self.0.set_length(progress.bytes_total.max(1));
+        self.0.set_position(progress.bytes_done.min(progress.bytes_total));
+        self.0.set_prefix(state_name(transfer.state()));
+        self.0.set_message(format!(
+            "{}/{} rows, {}/{} objects, {} of {}",
+            progress.rows_done,
+            progress.rows_total,
+            progress.objects_done,
+            progress.objects_total,
+            crate::text::size(progress.bytes_done),
+            crate::text::size(progress.bytes_total),
+        ));
+    }
+
+    /// Writes a line above the bar, through `write`, without tearing it.
+    pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A state's name on screens: the words of the protocol, in lower case.
+#[must_use]
+pub fn state_name(state: TransferState) -> &'static str {
+    match state {
+        TransferState::Unspecified => "unknown",
+        TransferState::Requested => "requested",
+        TransferState::Preflighted => "preflighted",
+        TransferState::Consented => "consented",
+        TransferState::Copying => "copying",
+        TransferState::Frozen => "frozen",
+        TransferState::Staged => "staged",
+        TransferState::Released => "released",
+        TransferState::Adopted => "adopted",
+        TransferState::Rekeyed => "rekeyed",
+        TransferState::Shredded => "erased",
+        TransferState::Closed => "closed",
+        TransferState::Aborting => "aborting",
+        TransferState::Aborted => "aborted",
+    }
+}
+
+fn target(draws: bool) -> ProgressDrawTarget {
+    if draws { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
+
+/// A style; the plain one when the template does not parse (held by a test).
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_parse() {
+        for template in [
+            "{msg} [{bar:30}] {bytes} of {total_bytes} at {bytes_per_sec}",
+            "{spinner} {prefix:<12} [{bar:30}] {msg}  {elapsed_precise}",
+        ] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+}
