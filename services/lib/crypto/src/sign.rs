@@ -73,3 +73,53 @@ impl fmt::Debug for SigningKey {
 pub fn verify(public: &[u8; 32], bytes: &[u8], signature: &[u8]) -> bool {
     UnparsedPublicKey::new(&ED25519, public).verify(bytes, signature).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_comes_back_from_its_pkcs8_form() {
+        let (key, pkcs8) = SigningKey::generate(&Ctx::system()).unwrap();
+        let again = SigningKey::from_pkcs8(&pkcs8).unwrap();
+        assert_eq!(key.public(), again.public());
+        assert_eq!(key.sign(b"statement"), again.sign(b"statement"));
+        assert!(verify(&key.public(), b"statement", &again.sign(b"statement")));
+    }
+
+    #[test]
+    fn signs_as_the_rfc_does() {
+        // RFC 8032 §7.1, test 2, in the PKCS#8 form of RFC 8410 §7.
+        let seed = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
+        let pkcs8 = hex::decode(format!("302e020100300506032b657004220420{seed}")).unwrap();
+        let key = SigningKey::from_pkcs8(&pkcs8).unwrap();
+        let public = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
+        let signature = "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+                         085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00";
+        assert_eq!(hex::encode(key.public()), public);
+        assert_eq!(hex::encode(key.sign(&[0x72])), signature);
+    }
+
+    #[test]
+    fn altered_bytes_signatures_and_keys_do_not_verify() {
+        let ctx = Ctx::system();
+        let (key, _) = SigningKey::generate(&ctx).unwrap();
+        let (other, _) = SigningKey::generate(&ctx).unwrap();
+        let signature = key.sign(b"statement");
+        assert!(!verify(&key.public(), b"statemenT", &signature));
+        assert!(!verify(&other.public(), b"statement", &signature));
+        for at in 0..signature.len() {
+            let mut bad = signature;
+            bad[at] ^= 1;
+            assert!(!verify(&key.public(), b"statement", &bad));
+        }
+        assert!(!verify(&key.public(), b"statement", &signature[..63]));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        for bad in [&b""[..], b"not a key", &[0; 48]] {
+            assert_eq!(SigningKey::from_pkcs8(bad).unwrap_err().code(), Code::KeyDenied);
+        }
+    }
+}
