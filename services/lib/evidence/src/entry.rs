@@ -20,6 +20,9 @@ pub const VERSION: u16 = 1;
 /// The most bytes an entry may have.
 pub const MAX_BYTES: usize = 4096;
 
+/// The resource of an `audit.void` entry by which the sequencer declares a writer's number lost.
+pub const LOST_NUMBER: &str = "lost_number";
+
 /// A pseudonym of a person: an HMAC under a key kept for this alone.
 pub type Pseudonym = [u8; 16];
 

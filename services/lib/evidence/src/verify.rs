@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::{BundleReader, Frame, Header, MAX_CHECKPOINTS};
 use crate::checkpoint::Checkpoint;
-use crate::entry::Entry;
+use crate::entry::{Entry, LOST_NUMBER};
+use crate::event::EventType;
 use crate::invalid::Invalid;
 use crate::keys::VerifierKey;
 use crate::merkle::{Frontier, Hash, leaf_hash};
@@ -71,6 +72,7 @@ pub struct Verifier<'a> {
     writers: Writers,
     last: Option<Timestamp>,
     clocks: (u64, Option<u64>),
+    lost: u64,
     transfers: BTreeMap<TransferId, Transfer>,
     report: Report,
 }
@@ -128,6 +130,7 @@ impl<'a> Verifier<'a> {
             writers: Writers::default(),
             last: None,
             clocks: (0, None),
+            lost: 0,
             transfers: BTreeMap::new(),
             report,
         }
@@ -321,6 +324,9 @@ impl<'a> Verifier<'a> {
         if !once {
             self.find(Verdict::Altered, Some(index), "the writer's number stands twice");
         }
+        if entry.event == EventType::AuditVoid && entry.resource.as_deref() == Some(LOST_NUMBER) {
+            self.lost += 1;
+        }
         let Some(at) = entry.sequenced_at else {
             return self.find(Verdict::Altered, Some(index), "the sequencer's time is missing");
         };
@@ -390,6 +396,7 @@ impl<'a> Verifier<'a> {
         self.conclude_head();
         self.conclude_state();
         self.conclude_writers();
+        self.conclude_lost();
         self.conclude_clocks();
         self.conclude_transfers();
         if self.report.demanded_quorum > 0 {
@@ -458,6 +465,14 @@ impl<'a> Verifier<'a> {
             } else {
                 self.find(Verdict::Missing, None, format!("{numbers} are not in the log"));
             }
+        }
+    }
+
+    fn conclude_lost(&mut self) {
+        if self.lost > 0 {
+            let remark =
+                format!("{} numbers of writers that died in mid-change were declared lost", self.lost);
+            self.report.remarks.push(remark);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Known answers of the standards, and other implementations as oracles.
 
+#![expect(clippy::expect_used, reason = "a test says what it expected")]
+
 mod common;
 
 use common::TestKey;

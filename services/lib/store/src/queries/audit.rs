@@ -130,19 +130,25 @@ impl FromRow for NodeRow {
     }
 }
 
-/// Takes or renews the lease of a job. Answers its fencing token, which rises with every new holder, or
-/// `None` while another holds it.
+/// Takes or renews the lease of a job; another's that ends before `expired` is over. Answers the fencing
+/// token, which rises with every new holder, or `None` while another holds the lease.
 ///
 /// # Errors
 /// [`Code::StoreUnavailable`].
-pub async fn lease_take(tx: &Tx, job: &str, holder: Uuid, until: Timestamp) -> Result<Option<u64>> {
+pub async fn lease_take(
+    tx: &Tx,
+    job: &str,
+    holder: Uuid,
+    until: Timestamp,
+    expired: Timestamp,
+) -> Result<Option<u64>> {
     let sql = "INSERT INTO job_lease (name, holder, token, until) VALUES ($1, $2, 1, $3) \
                ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
                token = CASE WHEN job_lease.holder = excluded.holder THEN job_lease.token \
                ELSE job_lease.token + 1 END \
                WHERE job_lease.holder = excluded.holder OR job_lease.until < $4 \
                RETURNING token AS value";
-    tx.scalar(sql, values![job, holder, until, tx.now()]).await
+    tx.scalar(sql, values![job, holder, until, expired]).await
 }
 
 /// Holds the lease's row for this transaction: whoever takes the lease meanwhile waits.
@@ -164,12 +170,12 @@ pub async fn lease_end(tx: &Tx, job: &str, holder: Uuid) -> Result<()> {
     tx.execute(sql, values![job, holder]).await.map(drop)
 }
 
-/// The events that wait for the sequencer, the oldest first.
+/// Events that wait for the sequencer, the newest first.
 ///
 /// # Errors
 /// [`Code::StoreUnavailable`].
 pub async fn outbox_waiting(tx: &Tx, limit: u64) -> Result<Vec<EventId>> {
-    let sql = "SELECT event_id FROM audit_outbox ORDER BY at LIMIT $1";
+    let sql = "SELECT event_id FROM audit_outbox ORDER BY at DESC LIMIT $1";
     let rows = tx.rows(sql, values![limit]).await?;
     rows.iter().map(|row| row.get("event_id")).collect()
 }
