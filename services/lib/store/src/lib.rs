@@ -57,7 +57,7 @@ mod value;
 pub use audit::{AuditFacts, Pseudonyms};
 pub use failure::StoreFailure;
 pub use keys::KeyStore;
-pub use migrate::migrate;
+pub use migrate::{migrate, schema_digest};
 pub use scope::Scope;
 pub use settings::{Backend, Settings};
 pub use store::Store;

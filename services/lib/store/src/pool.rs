@@ -70,7 +70,7 @@ async fn postgres(Pool { url, purpose, connections, tls, schema }: Pool<'_>) -> 
             ("statement_timeout", "30s"),
             ("idle_in_transaction_session_timeout", "60s"),
             ("default_transaction_read_only", "on"),
-            ("default_transaction_isolation", "repeatable\\ read"),
+            ("default_transaction_isolation", "repeatable read"),
         ]),
         Use::Migrate => {}
     }

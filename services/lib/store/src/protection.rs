@@ -249,8 +249,8 @@ pub(crate) async fn require_roles(connection: &impl ConnectionTrait) -> Result<(
     Ok(())
 }
 
-/// Sets grants and policies anew; runs in one transaction, as the owner.
-pub(crate) async fn apply(connection: &impl ConnectionTrait) -> Result<()> {
+/// The grants and policies as SQL, for a database that has none.
+pub(crate) fn text() -> String {
     let mut sql = String::new();
     let everybody = format!("PUBLIC, {APP}, {SEQUENCER}, {KEYS}");
     for schema in ["public", KEYS_SCHEMA] {
@@ -270,18 +270,25 @@ pub(crate) async fn apply(connection: &impl ConnectionTrait) -> Result<()> {
     for (table, privileges) in SEQUENCER_GRANTS {
         sql.push_str(&format!("GRANT {privileges} ON {table} TO {SEQUENCER};"));
     }
-    let old =
-        "SELECT policyname::text AS name, tablename::text AS of FROM pg_policies WHERE schemaname = 'public'";
-    for row in query(connection, old, Vec::new()).await? {
-        let (name, table): (String, String) = (row.get("name")?, row.get("of")?);
-        sql.push_str(&format!("DROP POLICY \"{name}\" ON \"{table}\";"));
-    }
     for table in protected() {
         sql.push_str(&format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"));
     }
     for policy in POLICIES {
         sql.push_str(&policy.create());
     }
+    sql
+}
+
+/// Sets grants and policies anew; runs in one transaction, as the owner.
+pub(crate) async fn apply(connection: &impl ConnectionTrait) -> Result<()> {
+    let mut sql = String::new();
+    let old =
+        "SELECT policyname::text AS name, tablename::text AS of FROM pg_policies WHERE schemaname = 'public'";
+    for row in query(connection, old, Vec::new()).await? {
+        let (name, table): (String, String) = (row.get("name")?, row.get("of")?);
+        sql.push_str(&format!("DROP POLICY \"{name}\" ON \"{table}\";"));
+    }
+    sql.push_str(&text());
     connection.execute_unprepared(&sql).await.map(drop).map_err(failure::from_db)
 }
 

@@ -72,6 +72,16 @@ pub(crate) async fn current<M: MigratorTrait>(connection: &DatabaseConnection) -
     if pending.map_err(outdated)?.is_empty() { Ok(()) } else { Err(Error::new(Code::SchemaOutdated)) }
 }
 
+/// A digest over everything that makes up the schema, as hexadecimal text: two builds with the same
+/// digest make the same databases.
+#[must_use]
+pub fn schema_digest() -> String {
+    let parts = [include_str!("schema.sql"), include_str!("keys.sql"), guards::POSTGRES, guards::SQLITE];
+    let mut text = parts.join("\n");
+    text.push_str(&protection::text());
+    domicile_crypto::sha256(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The name of the newest migration of the data, as the health report shows it.
 pub(crate) const SCHEMA: &str = "0001_schema";
 

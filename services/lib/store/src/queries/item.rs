@@ -386,7 +386,8 @@ pub async fn history(tx: &Tx, subject: SubjectId, reader: Reader, item: ItemId) 
     headers(tx, &sql, binds.values()).await
 }
 
-/// Newest versions that hang on an item, in the order of their revisions from `after` on, with payloads.
+/// Newest versions of one kind that hang on an item, in the order of their revisions past `after`, with
+/// payloads.
 ///
 /// # Errors
 /// As [`Tx::all`].
@@ -394,16 +395,16 @@ pub async fn children(
     tx: &Tx,
     subject: SubjectId,
     reader: Reader,
-    parent: ItemId,
+    (parent, kind): (ItemId, &str),
     after: u64,
     limit: u32,
 ) -> Result<Vec<Version>> {
     let mut binds = Binds::new(subject, tx.now());
-    let (parent, after) = (binds.add(parent), binds.add(after));
+    let (parent, kind, after) = (binds.add(parent), binds.add(kind), binds.add(after));
     let visible = binds.visible(reader, "i");
     let limit = binds.add(limit);
     let sql = format!(
-        "SELECT {} FROM item i WHERE i.subject_id = $1 AND i.parent_id = {parent} AND i.current \
+        "SELECT {} FROM item i WHERE i.subject_id = $1 AND i.parent_id = {parent} AND i.kind = {kind} AND i.current \
          AND i.revision > {after} AND {visible} ORDER BY i.revision LIMIT {limit}",
         columns(true)
     );

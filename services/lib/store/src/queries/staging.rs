@@ -1,1 +1,388 @@
-//! What travels: sent and staged rows, pages and objects.
+//! What travels: digests at the source, sealed rows and objects at the destination.
+
+use domicile_transfer_protocol::Digest;
+use domicile_transfer_protocol::manifest::{ObjectEntry, RowEntry};
+use domicile_transfer_protocol::release::Head;
+use domicile_transfer_protocol::rows::{Progress, SentObject, SentRow, StagedObject, StagedPage, StagedRow};
+use domicile_transfer_protocol::source::Unsent;
+use domicile_types::{ItemId, ObjectId, Result, SubjectId, TransferId};
+
+use crate::{FromRow, OnConflict, Row, Tx, values};
+
+struct Entry(RowEntry);
+
+impl FromRow for Entry {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self(RowEntry {
+            item: row.get("item_id")?,
+            version: row.get("version")?,
+            revision: row.get("revision")?,
+            digest: Digest(row.get("digest")?),
+        }))
+    }
+}
+
+struct Object(ObjectEntry);
+
+impl FromRow for Object {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self(ObjectEntry {
+            object: row.get("object_id")?,
+            chunks: row.get("chunks")?,
+            digest: Digest(row.get("digest")?),
+        }))
+    }
+}
+
+impl FromRow for StagedPage {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self { page: row.get("page_id")?, head: head(row)? })
+    }
+}
+
+fn head(row: &Row) -> Result<Head> {
+    Ok(Head { header: row.get("header")?, salt: row.get("salt")?, commitment: row.get("commitment")? })
+}
+
+impl FromRow for StagedRow {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            item: row.get("item_id")?,
+            version: row.get("version")?,
+            revision: row.get("revision")?,
+            page: row.get("page_id")?,
+            position: row.get("position")?,
+            last: row.get("last")?,
+            digest: Digest(row.get("digest")?),
+            sealed_header: row.get("sealed_header")?,
+            sealed_payload: row.maybe("sealed_payload")?.unwrap_or_default(),
+            object: row.maybe("object_id")?,
+        })
+    }
+}
+
+impl FromRow for StagedObject {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            sent: SentObject {
+                object: row.get("object_id")?,
+                chunks: row.get("chunks")?,
+                digest: Digest(row.get("digest")?),
+                length: row.get("length")?,
+            },
+            head: head(row)?,
+        })
+    }
+}
+
+/// Source: stores the digests of rows about to be sent. Rows sent again take their new digest: by their
+/// range of revisions, or one by one where they were named.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn sent_put(tx: &Tx, transfer: TransferId, rows: &[SentRow], named: bool) -> Result<()> {
+    let (first, last) = (rows.iter().map(|row| row.revision).min(), rows.iter().map(|row| row.revision).max());
+    if named {
+        for row in rows {
+            let sql = "DELETE FROM sent_row WHERE transfer_id = $1 AND item_id = $2 AND version = $3";
+            tx.execute(sql, values![transfer, row.item, row.version]).await?;
+        }
+    } else if let (Some(first), Some(last)) = (first, last) {
+        let sql = "DELETE FROM sent_row WHERE transfer_id = $1 AND revision >= $2 AND revision <= $3";
+        tx.execute(sql, values![transfer, first, last]).await?;
+    }
+    let columns = ["transfer_id", "item_id", "version", "revision", "digest", "bytes"];
+    let values = |row: &SentRow| values![transfer, row.item, row.version, row.revision, row.digest.0, row.bytes];
+    tx.insert_many("sent_row", &columns, rows.iter().map(values).collect(), OnConflict::Fail).await.map(drop)
+}
+
+/// Source: stores the digest of an object.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn sent_object_put(tx: &Tx, transfer: TransferId, object: &SentObject) -> Result<()> {
+    let sql = "INSERT INTO sent_object (transfer_id, object_id, chunks, digest, length) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (transfer_id, object_id) DO UPDATE SET chunks = excluded.chunks, \
+               digest = excluded.digest, length = excluded.length";
+    let values = values![transfer, object.object, object.chunks, object.digest.0, object.length];
+    tx.execute(sql, values).await.map(drop)
+}
+
+/// Source: digests stored so far.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn sent_rows(tx: &Tx, transfer: TransferId) -> Result<Vec<RowEntry>> {
+    let sql = "SELECT item_id, version, revision, digest FROM sent_row WHERE transfer_id = $1";
+    Ok(tx.all::<Entry>(sql, values![transfer]).await?.into_iter().map(|entry| entry.0).collect())
+}
+
+/// Source: what has no digest yet. Every row of the record has exactly one revision, and rows are never
+/// removed while it is here, so counting suffices where the counts are equal.
+///
+/// # Errors
+/// As [`Tx::scalar`].
+pub async fn unsent(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Result<Unsent> {
+    let rows = "SELECT COUNT(*) AS value FROM item i WHERE i.subject_id = $1 AND NOT EXISTS \
+                (SELECT 1 FROM sent_row s WHERE s.transfer_id = $2 AND s.item_id = i.item_id AND s.version = i.version)";
+    let objects = "SELECT COUNT(*) AS value FROM object o WHERE o.subject_id = $1 AND o.state = 'complete' AND NOT EXISTS \
+                   (SELECT 1 FROM sent_object s WHERE s.transfer_id = $2 AND s.object_id = o.object_id)";
+    Ok(Unsent {
+        rows: tx.scalar(rows, values![subject, transfer]).await?.unwrap_or(0),
+        objects: tx.scalar(objects, values![subject, transfer]).await?.unwrap_or(0),
+    })
+}
+
+/// Source: the live tables joined to the stored digests.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn live_rows(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Result<Vec<RowEntry>> {
+    let sql = "SELECT i.item_id, i.version, i.revision, s.digest FROM item i JOIN sent_row s \
+               ON s.transfer_id = $2 AND s.item_id = i.item_id AND s.version = i.version AND s.revision = i.revision \
+               WHERE i.subject_id = $1";
+    Ok(tx.all::<Entry>(sql, values![subject, transfer]).await?.into_iter().map(|entry| entry.0).collect())
+}
+
+/// Source: the live objects joined to the stored digests.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn live_objects(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Result<Vec<ObjectEntry>> {
+    let sql = "SELECT o.object_id, s.chunks, s.digest FROM object o JOIN sent_object s \
+               ON s.transfer_id = $2 AND s.object_id = o.object_id WHERE o.subject_id = $1 AND o.state = 'complete'";
+    Ok(tx.all::<Object>(sql, values![subject, transfer]).await?.into_iter().map(|object| object.0).collect())
+}
+
+/// Source: how far copying is, counted, not estimated.
+///
+/// # Errors
+/// As [`Tx::one`].
+pub async fn progress(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Result<Progress> {
+    struct Pair(u64, u64);
+    impl FromRow for Pair {
+        fn from_row(row: &Row) -> Result<Self> {
+            Ok(Self(row.get("count")?, row.get("bytes")?))
+        }
+    }
+    let count = async |sql: &str, values| tx.one::<Pair>(sql, values).await.map(|pair| pair.unwrap_or(Pair(0, 0)));
+    let rows = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM item WHERE subject_id = $1";
+    let sent = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM sent_row WHERE transfer_id = $1";
+    let objects = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(length), 0) AS BIGINT) AS bytes FROM object \
+                   WHERE subject_id = $1 AND state = 'complete'";
+    let moved = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(length), 0) AS BIGINT) AS bytes FROM sent_object WHERE transfer_id = $1";
+    let (rows, sent) = (count(rows, values![subject]).await?, count(sent, values![transfer]).await?);
+    let (objects, moved) = (count(objects, values![subject]).await?, count(moved, values![transfer]).await?);
+    Ok(Progress {
+        rows_done: sent.0,
+        rows_total: rows.0,
+        objects_done: moved.0,
+        objects_total: objects.0,
+        bytes_done: sent.1 + moved.1,
+        bytes_total: rows.1 + objects.1,
+    })
+}
+
+/// Source: drops up to `limit` stored digests; how many went.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn sent_drop(tx: &Tx, transfer: TransferId, limit: u32) -> Result<u64> {
+    let rows = "DELETE FROM sent_row WHERE transfer_id = $1 AND (item_id, version) IN \
+                (SELECT item_id, version FROM sent_row WHERE transfer_id = $1 LIMIT $2)";
+    let gone = tx.execute(rows, values![transfer, limit]).await?;
+    Ok(gone + tx.execute("DELETE FROM sent_object WHERE transfer_id = $1", values![transfer]).await?)
+}
+
+/// Destination: takes in a page. With a range of revisions, whatever was here of it is replaced: a retry
+/// is a new page, the old one is dropped.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn stage(
+    tx: &Tx,
+    transfer: TransferId,
+    page: &StagedPage,
+    rows: &[StagedRow],
+    range: Option<(u64, u64)>,
+) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    if let Some((first, last)) = range {
+        let old = "DELETE FROM staged_row WHERE transfer_id = $1 AND revision >= $2 AND revision <= $3";
+        tx.execute(old, values![transfer, first, last]).await?;
+    }
+    let sql = "INSERT INTO staged_page (transfer_id, page_id, header, salt, commitment) VALUES ($1, $2, $3, $4, $5)";
+    let head = &page.head;
+    let values = values![transfer, page.page, head.header.clone(), head.salt.clone(), head.commitment.clone()];
+    tx.execute(sql, values).await?;
+    let columns = [
+        "transfer_id", "item_id", "version", "revision", "page_id", "position", "last", "digest", "sealed_header",
+        "sealed_payload", "object_id",
+    ];
+    let values = |row: &StagedRow| {
+        values![
+            transfer,
+            row.item,
+            row.version,
+            row.revision,
+            row.page,
+            row.position,
+            row.last,
+            row.digest.0,
+            row.sealed_header.clone(),
+            row.sealed_payload.clone(),
+            row.object,
+        ]
+    };
+    tx.insert_many("staged_row", &columns, rows.iter().map(values).collect(), OnConflict::Fail).await.map(drop)
+}
+
+/// Destination: drops named rows.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn staged_drop(tx: &Tx, transfer: TransferId, rows: &[(ItemId, u32)]) -> Result<()> {
+    for (item, version) in rows {
+        let sql = "DELETE FROM staged_row WHERE transfer_id = $1 AND item_id = $2 AND version = $3";
+        tx.execute(sql, values![transfer, *item, *version]).await?;
+    }
+    Ok(())
+}
+
+/// Destination: takes in an object.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn stage_object(tx: &Tx, transfer: TransferId, object: &StagedObject) -> Result<()> {
+    let sql = "INSERT INTO staged_object (transfer_id, object_id, header, salt, commitment, chunks, digest, length) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (transfer_id, object_id) DO UPDATE SET \
+               header = excluded.header, salt = excluded.salt, commitment = excluded.commitment, \
+               chunks = excluded.chunks, digest = excluded.digest, length = excluded.length";
+    let (sent, head) = (&object.sent, &object.head);
+    let values = values![
+        transfer,
+        sent.object,
+        head.header.clone(),
+        head.salt.clone(),
+        head.commitment.clone(),
+        sent.chunks,
+        sent.digest.0,
+        sent.length,
+    ];
+    tx.execute(sql, values).await.map(drop)
+}
+
+struct Id(ObjectId);
+
+impl FromRow for Id {
+    fn from_row(row: &Row) -> Result<Self> {
+        row.get("object_id").map(Self)
+    }
+}
+
+/// Destination: objects that staged rows refer to and that are not here yet.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn missing_objects(tx: &Tx, transfer: TransferId) -> Result<Vec<ObjectId>> {
+    let sql = "SELECT DISTINCT r.object_id FROM staged_row r WHERE r.transfer_id = $1 AND r.object_id IS NOT NULL \
+               AND NOT EXISTS (SELECT 1 FROM staged_object o WHERE o.transfer_id = $1 AND o.object_id = r.object_id) \
+               ORDER BY r.object_id";
+    Ok(tx.all::<Id>(sql, values![transfer]).await?.into_iter().map(|id| id.0).collect())
+}
+
+/// Destination: staged objects.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn objects(tx: &Tx, transfer: TransferId) -> Result<Vec<StagedObject>> {
+    let sql = "SELECT object_id, header, salt, commitment, chunks, digest, length FROM staged_object \
+               WHERE transfer_id = $1 ORDER BY object_id";
+    tx.all(sql, values![transfer]).await
+}
+
+/// Destination: staged rows as manifest entries, and their sealed bytes in all.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn manifest_rows(tx: &Tx, transfer: TransferId) -> Result<(Vec<RowEntry>, u64)> {
+    let sql = "SELECT item_id, version, revision, digest FROM staged_row WHERE transfer_id = $1";
+    let rows = tx.all::<Entry>(sql, values![transfer]).await?.into_iter().map(|entry| entry.0).collect();
+    let bytes = "SELECT CAST(COALESCE(SUM(length(sealed_header) + length(sealed_payload)), 0) AS BIGINT) AS value \
+                 FROM staged_row WHERE transfer_id = $1";
+    Ok((rows, tx.scalar(bytes, values![transfer]).await?.unwrap_or(0)))
+}
+
+/// Destination: staged pages.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn pages(tx: &Tx, transfer: TransferId) -> Result<Vec<StagedPage>> {
+    let sql = "SELECT page_id, header, salt, commitment FROM staged_page WHERE transfer_id = $1";
+    tx.all(sql, values![transfer]).await
+}
+
+/// Destination: staged rows without their payloads.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn headers(tx: &Tx, transfer: TransferId) -> Result<Vec<StagedRow>> {
+    let sql = "SELECT item_id, version, revision, page_id, position, last, digest, sealed_header, object_id, \
+               NULL AS sealed_payload FROM staged_row WHERE transfer_id = $1";
+    struct Bare(StagedRow);
+    impl FromRow for Bare {
+        fn from_row(row: &Row) -> Result<Self> {
+            Ok(Self(StagedRow {
+                item: row.get("item_id")?,
+                version: row.get("version")?,
+                revision: row.get("revision")?,
+                page: row.get("page_id")?,
+                position: row.get("position")?,
+                last: row.get("last")?,
+                digest: Digest(row.get("digest")?),
+                sealed_header: row.get("sealed_header")?,
+                sealed_payload: Vec::new(),
+                object: row.maybe("object_id")?,
+            }))
+        }
+    }
+    Ok(tx.all::<Bare>(sql, values![transfer]).await?.into_iter().map(|bare| bare.0).collect())
+}
+
+/// Destination: item ids of staged rows that exist here already.
+///
+/// # Errors
+/// As [`Tx::scalar`].
+pub async fn collisions(tx: &Tx, transfer: TransferId) -> Result<u64> {
+    let sql = "SELECT COUNT(*) AS value FROM staged_row s WHERE s.transfer_id = $1 \
+               AND EXISTS (SELECT 1 FROM item i WHERE i.item_id = s.item_id)";
+    Ok(tx.scalar(sql, values![transfer]).await?.unwrap_or(0))
+}
+
+/// Destination: adopted rows whose payload is still in travel form, at most `limit`.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn travelling(tx: &Tx, transfer: TransferId, limit: u32) -> Result<Vec<StagedRow>> {
+    let sql = "SELECT item_id, version, revision, page_id, position, last, digest, sealed_header, sealed_payload, \
+               object_id FROM staged_row WHERE transfer_id = $1 ORDER BY page_id, position LIMIT $2";
+    tx.all(sql, values![transfer, limit]).await
+}
+
+/// Destination: drops up to `limit` staged rows, and the pages and objects once the rows are gone; how
+/// many rows went.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn purge(tx: &Tx, transfer: TransferId, limit: u32) -> Result<u64> {
+    let rows = "DELETE FROM staged_row WHERE transfer_id = $1 AND (item_id, version) IN \
+                (SELECT item_id, version FROM staged_row WHERE transfer_id = $1 LIMIT $2)";
+    let mut gone = tx.execute(rows, values![transfer, limit]).await?;
+    if gone == 0 {
+        gone += tx.execute("DELETE FROM staged_page WHERE transfer_id = $1", values![transfer]).await?;
+        gone += tx.execute("DELETE FROM staged_object WHERE transfer_id = $1", values![transfer]).await?;
+    }
+    Ok(gone)
+}
