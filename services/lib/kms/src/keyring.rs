@@ -6,20 +6,22 @@
 
 mod cache;
 mod flights;
+mod secrets;
+mod wrapping;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
 
-use domicile_crypto::{
-    Key32, KeyContext, KeyService, Purpose, SubjectSecret, TransferKey, WrappedKey, WrappedKeys, aad, open,
-    seal,
-};
-use domicile_types::{Code, Ctx, Error, PracticeId, RegionId, Result, SubjectId, TransferId};
-use zeroize::Zeroizing;
+use domicile_crypto::{Key32, KeyService, WrappedKey, WrappedKeys, aad};
+use domicile_types::{Code, Ctx, Error, PracticeId, RegionId, Result, SubjectId};
 
 pub use self::cache::KEY_LIFE;
 use self::cache::{Cache, Held, Slot, Taken};
 use self::flights::Flights;
+pub use self::secrets::RegionKey;
 
 /// Seals under one version of a record key; then a new version (record.md, "Keys").
 pub const MAX_USES: u64 = 1 << 28;
@@ -32,27 +34,6 @@ const NEXT_BLOCK: u64 = 1 << 16;
 
 /// New versions tried in a row before the call gives up.
 const MAX_ROLLS: u32 = 16;
-
-/// A key of the region alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegionKey {
-    /// Finds accounts by e-mail address.
-    BlindIndex,
-    /// Seals accounts' fields.
-    Accounts,
-    /// Names actors in the audit log.
-    ActorPseudonym,
-}
-
-impl RegionKey {
-    const fn purpose(self) -> Purpose {
-        match self {
-            Self::BlindIndex => Purpose::BlindIndex,
-            Self::Accounts => Purpose::Accounts,
-            Self::ActorPseudonym => Purpose::ActorPseudonym,
-        }
-    }
-}
 
 /// A region's keys. A key in memory costs a short lock; one that is not costs reads of the key store, and
 /// for a practice's first in five minutes a call of the key service.
@@ -186,155 +167,6 @@ impl Keyring {
         self.record_key_at(subject, None, 1).await
     }
 
-    /// A subject's secret, made and committed on first use.
-    ///
-    /// # Errors
-    /// As all methods.
-    pub async fn subject_secret(&self, subject: SubjectId, secret: SubjectSecret) -> Result<Key32> {
-        if let Some(key) = self.find_subject_secret(subject, secret).await? {
-            return Ok(key);
-        }
-        let slot = Slot::Secret(subject, secret);
-        let _flight = self.flights.of(slot).await;
-        let ticket = self.cache.ticket();
-        let wrapped = self.wrap_subject_secret(subject, secret, &Key32::generate(&self.ctx)).await?;
-        let wrapped = self.rows.insert_subject_secret(subject, secret, &wrapped).await?;
-        let key = self.unwrap_subject_secret(subject, secret, &wrapped).await?;
-        self.hold(ticket, slot, &key);
-        Ok(key)
-    }
-
-    /// A subject's secret if there is one: asking makes none.
-    ///
-    /// # Errors
-    /// As all methods.
-    pub async fn find_subject_secret(
-        &self,
-        subject: SubjectId,
-        secret: SubjectSecret,
-    ) -> Result<Option<Key32>> {
-        let slot = Slot::Secret(subject, secret);
-        if let Some(held) = self.cache.get(slot) {
-            return Ok(Some(held.key));
-        }
-        let ticket = self.cache.ticket();
-        let Some(wrapped) = self.rows.subject_secret(subject, secret).await? else { return Ok(None) };
-        let key = self.unwrap_subject_secret(subject, secret, &wrapped).await?;
-        self.hold(ticket, slot, &key);
-        Ok(Some(key))
-    }
-
-    /// Takes over a subject's secret that came with the record. It replaces one that stands: an entry
-    /// written here before the record arrived must not hold up an adoption.
-    ///
-    /// # Errors
-    /// As all methods.
-    pub async fn set_subject_secret(
-        &self,
-        subject: SubjectId,
-        secret: SubjectSecret,
-        key: &Key32,
-    ) -> Result<()> {
-        let wrapped = self.wrap_subject_secret(subject, secret, key).await?;
-        self.rows.replace_subject_secret(subject, secret, &wrapped).await?;
-        self.cache.forget_slot(Slot::Secret(subject, secret));
-        Ok(())
-    }
-
-    /// A key of the region, made and committed on first use.
-    ///
-    /// # Errors
-    /// As all methods.
-    pub async fn region_key(&self, key: RegionKey) -> Result<Key32> {
-        let purpose = key.purpose();
-        let slot = Slot::Region(purpose);
-        if let Some(held) = self.cache.get(slot) {
-            return Ok(held.key);
-        }
-        let _flight = self.flights.of(slot).await;
-        if let Some(held) = self.cache.get(slot) {
-            return Ok(held.key);
-        }
-        let ticket = self.cache.ticket();
-        let context = KeyContext::region(self.region.clone(), purpose);
-        let wrapped = match self.rows.region_key(purpose).await? {
-            Some(wrapped) => wrapped,
-            None => {
-                let fresh = self.service.generate_data_key(&context).await?;
-                self.rows.insert_region_key(purpose, &fresh.wrapped).await?
-            }
-        };
-        let key = Key32::from_slice(&self.service.unwrap(&context, &wrapped).await?)?;
-        self.hold(ticket, slot, &key);
-        Ok(key)
-    }
-
-    /// Wraps and commits a transfer's key and returns the one that stands: of two makers, the loser uses
-    /// the winner's.
-    ///
-    /// # Errors
-    /// As all methods.
-    pub async fn store_transfer_key(
-        &self,
-        transfer: TransferId,
-        key: TransferKey,
-        plain: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>> {
-        let context = self.transfer_context(transfer, key);
-        let wrapped = self.service.wrap(&context, plain).await?;
-        let standing = self.rows.insert_transfer_key(transfer, key, &wrapped).await?;
-        self.service.unwrap(&context, &standing).await
-    }
-
-    /// A transfer's key, from the key service each time.
-    ///
-    /// # Errors
-    /// [`Code::KeyDestroyed`] when there is none (any more).
-    pub async fn load_transfer_key(
-        &self,
-        transfer: TransferId,
-        key: TransferKey,
-    ) -> Result<Zeroizing<Vec<u8>>> {
-        let wrapped = self.rows.transfer_key(transfer, key).await?;
-        let wrapped = wrapped.ok_or_else(|| destroyed("transfer key"))?;
-        self.service.unwrap(&self.transfer_context(transfer, key), &wrapped).await
-    }
-
-    /// The travel key of a transfer, held in memory like the others.
-    ///
-    /// # Errors
-    /// [`Code::KeyDestroyed`] when there is none (any more).
-    pub async fn travel_key(&self, transfer: TransferId) -> Result<Key32> {
-        let slot = Slot::Travel(transfer);
-        if let Some(held) = self.cache.get(slot) {
-            return Ok(held.key);
-        }
-        let _flight = self.flights.of(slot).await;
-        if let Some(held) = self.cache.get(slot) {
-            return Ok(held.key);
-        }
-        let ticket = self.cache.ticket();
-        let key = Key32::from_slice(&self.load_transfer_key(transfer, TransferKey::Travel).await?)?;
-        self.hold(ticket, slot, &key);
-        Ok(key)
-    }
-
-    /// Destroys a transfer's key, in the store and in this process's memory; whether there was one. Other
-    /// replicas hold it for [`KEY_LIFE`] at most.
-    ///
-    /// # Errors
-    /// As all methods.
-    pub async fn destroy_transfer_key(&self, transfer: TransferId, key: TransferKey) -> Result<bool> {
-        let destroyed = self.rows.destroy_transfer_key(transfer, key).await;
-        self.forget_transfer(transfer);
-        destroyed
-    }
-
-    /// Drops a transfer's key from this process's memory.
-    pub fn forget_transfer(&self, transfer: TransferId) {
-        self.cache.forget_slot(Slot::Travel(transfer));
-    }
-
     /// Drops a subject's keys from this process's memory, also those being read just now.
     pub fn forget_subject(&self, subject: SubjectId) {
         self.cache.forget_subject(subject);
@@ -358,10 +190,6 @@ impl Keyring {
     /// As all methods.
     pub async fn subject_key_count(&self, subject: SubjectId) -> Result<u64> {
         self.rows.count_subject(subject).await
-    }
-
-    fn hold(&self, ticket: cache::Ticket, slot: Slot, key: &Key32) {
-        self.cache.insert(ticket, slot, Held { key: key.clone(), version: 1, uses: 0 });
     }
 
     /// The newest version with `uses` left, which are then reserved; a new version when none is.
@@ -414,109 +242,6 @@ impl Keyring {
         let place =
             |wrapping| aad::wrapped_record_key(&self.region, subject, practice, row.version, wrapping);
         self.unwrap_under(practice, &row.wrapped, place).await
-    }
-
-    async fn wrap_subject_secret(
-        &self,
-        subject: SubjectId,
-        secret: SubjectSecret,
-        key: &Key32,
-    ) -> Result<Vec<u8>> {
-        let place = |wrapping| aad::wrapped_subject_secret(&self.region, subject, secret.as_str(), wrapping);
-        self.wrap_under(None, key, place).await
-    }
-
-    async fn unwrap_subject_secret(
-        &self,
-        subject: SubjectId,
-        secret: SubjectSecret,
-        wrapped: &[u8],
-    ) -> Result<Key32> {
-        let place = |wrapping| aad::wrapped_subject_secret(&self.region, subject, secret.as_str(), wrapping);
-        self.unwrap_under(None, wrapped, place).await
-    }
-
-    /// The wrapping key's version, then the key sealed under it.
-    async fn wrap_under(
-        &self,
-        practice: Option<PracticeId>,
-        key: &Key32,
-        place: impl Fn(u32) -> Vec<u8>,
-    ) -> Result<Vec<u8>> {
-        let (version, wrapping) = self.wrapping_key(practice).await?;
-        let mut wrapped = version.to_be_bytes().to_vec();
-        wrapped.extend(seal(&wrapping, &self.ctx, &place(version), key.expose())?);
-        Ok(wrapped)
-    }
-
-    async fn unwrap_under(
-        &self,
-        practice: Option<PracticeId>,
-        wrapped: &[u8],
-        place: impl Fn(u32) -> Vec<u8>,
-    ) -> Result<Key32> {
-        let denied = || Error::new(Code::KeyDenied).at("wrapped key");
-        let (version, sealed) = wrapped.split_first_chunk::<4>().ok_or_else(denied)?;
-        let version = u32::from_be_bytes(*version);
-        let wrapping = self.wrapping_key_at(practice, version).await?;
-        Key32::from_slice(&open(&wrapping, &place(version), sealed).map_err(|_| denied())?)
-    }
-
-    /// A practice's newest wrapping key, made and committed on first use.
-    async fn wrapping_key(&self, practice: Option<PracticeId>) -> Result<(u32, Key32)> {
-        let slot = Slot::Wrapping(practice);
-        if let Some(held) = self.cache.get(slot) {
-            return Ok((held.version, held.key));
-        }
-        let _flight = self.flights.of_wrapping(slot).await;
-        if let Some(held) = self.cache.get(slot) {
-            return Ok((held.version, held.key));
-        }
-        let ticket = self.cache.ticket();
-        let row = match self.rows.practice_key(practice).await? {
-            Some(row) => row,
-            None => self.make_wrapping_key(practice).await?,
-        };
-        let held = self.unwrap_wrapping_key(practice, &row).await?;
-        self.cache.insert(ticket, Slot::WrappingAt(practice, row.version), held.clone());
-        self.cache.insert(ticket, slot, held.clone());
-        Ok((held.version, held.key))
-    }
-
-    async fn wrapping_key_at(&self, practice: Option<PracticeId>, version: u32) -> Result<Key32> {
-        let slot = Slot::WrappingAt(practice, version);
-        if let Some(held) = self.cache.get(slot) {
-            return Ok(held.key);
-        }
-        let _flight = self.flights.of_wrapping(Slot::Wrapping(practice)).await;
-        if let Some(held) = self.cache.get(slot) {
-            return Ok(held.key);
-        }
-        let ticket = self.cache.ticket();
-        let row = self.rows.practice_key_at(practice, version).await?;
-        let row = row.ok_or_else(|| destroyed("practice key"))?;
-        let held = self.unwrap_wrapping_key(practice, &row).await?;
-        self.cache.insert(ticket, slot, held.clone());
-        Ok(held.key)
-    }
-
-    async fn make_wrapping_key(&self, practice: Option<PracticeId>) -> Result<WrappedKey> {
-        let fresh = self.service.generate_data_key(&self.wrapping_context(practice)).await?;
-        let row = WrappedKey { version: 1, wrapped: fresh.wrapped };
-        self.rows.insert_practice_key(practice, &row).await
-    }
-
-    async fn unwrap_wrapping_key(&self, practice: Option<PracticeId>, row: &WrappedKey) -> Result<Held> {
-        let plain = self.service.unwrap(&self.wrapping_context(practice), &row.wrapped).await?;
-        Ok(Held { key: Key32::from_slice(&plain)?, version: row.version, uses: 0 })
-    }
-
-    fn wrapping_context(&self, practice: Option<PracticeId>) -> KeyContext {
-        KeyContext::region(self.region.clone(), Purpose::PracticeKey).practice(practice)
-    }
-
-    fn transfer_context(&self, transfer: TransferId, key: TransferKey) -> KeyContext {
-        KeyContext::region(self.region.clone(), key.purpose()).transfer(transfer)
     }
 }
 
