@@ -40,6 +40,7 @@ impl KeyStore {
             purpose,
             connections: settings.max_connections.min(CONNECTIONS),
             tls: settings.production,
+            acquire: settings.acquire,
             schema: KEYS_SCHEMA,
         };
         let writer = pool(Use::Write).open().await?;
@@ -47,6 +48,14 @@ impl KeyStore {
         let reader = pool(Use::Read).open().await?;
         let region = settings.region.clone();
         Ok(Self { engine: Arc::new(Engine { backend, region, ctx, writer, reader, sequencer: None }) })
+    }
+
+    /// Copies the key store, as it stands now, into a new file; SQLite only.
+    ///
+    /// # Errors
+    /// As [`Store::copy_into`](crate::Store::copy_into).
+    pub async fn copy_into(&self, file: &std::path::Path) -> Result<()> {
+        self.engine.copy_into(file).await
     }
 
     /// Waits for what runs and closes every connection.

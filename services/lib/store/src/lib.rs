@@ -38,11 +38,15 @@
 //!   column named `value`. NULLs are bound as `None::<Type>`; `values!` takes ids, times, text, bytes, numbers.
 
 pub mod audit;
+pub mod backup;
+mod backup;
 mod bulk;
 mod check;
+pub mod datamap;
 mod engine;
 pub mod failure;
 mod flush;
+mod health;
 mod keys;
 mod migrate;
 mod pool;
@@ -51,11 +55,14 @@ pub mod queries;
 mod scope;
 mod settings;
 mod store;
+pub mod transfers;
 mod tx;
 mod value;
 
 pub use audit::{AuditFacts, Pseudonyms};
+pub use backup::Backups;
 pub use failure::StoreFailure;
+pub use health::Health;
 pub use keys::KeyStore;
 pub use migrate::{migrate, schema_digest};
 pub use scope::Scope;

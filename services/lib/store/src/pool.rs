@@ -13,8 +13,6 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use crate::failure;
 use crate::settings::{Backend, sqlite_path};
 
-/// How long a request waits for a connection before it is told to come back.
-const ACQUIRE: Duration = Duration::from_secs(10);
 /// How long SQLite waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -38,6 +36,8 @@ pub(crate) struct Pool<'a> {
     pub(crate) connections: u32,
     /// Whether TLS 1.3 is needed even to this machine.
     pub(crate) tls: bool,
+    /// How long to wait for a free connection.
+    pub(crate) acquire: Duration,
     /// PostgreSQL's schema.
     pub(crate) schema: &'static str,
 }
@@ -47,12 +47,12 @@ impl Pool<'_> {
     pub(crate) async fn open(self) -> Result<DatabaseConnection> {
         match Backend::of(self.url)? {
             Backend::Postgres => Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(postgres(self).await?)),
-            Backend::Sqlite => sqlite(&sqlite_path(self.url)?, self.purpose, self.connections).await,
+            Backend::Sqlite => sqlite(&sqlite_path(self.url)?, self).await,
         }
     }
 }
 
-async fn postgres(Pool { url, purpose, connections, tls, schema }: Pool<'_>) -> Result<PgPool> {
+async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool<'_>) -> Result<PgPool> {
     let invalid = || Error::new(Code::ConfigurationInvalid).at("database.url");
     let options: PgConnectOptions = url.parse().map_err(|_| invalid())?;
     let needs_tls = tls || !local(&options);
@@ -78,7 +78,7 @@ async fn postgres(Pool { url, purpose, connections, tls, schema }: Pool<'_>) -> 
     let connections = if purpose == Use::Migrate { 1 } else { connections.max(1) };
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(ACQUIRE)
+        .acquire_timeout(acquire)
         .after_connect(move |connection, _| {
             Box::pin(async move { if needs_tls { require_tls_1_3(connection).await } else { Ok(()) } })
         })
@@ -108,7 +108,10 @@ async fn require_tls_1_3(connection: &mut sqlx::PgConnection) -> Result<(), sqlx
     }
 }
 
-async fn sqlite(path: &Path, purpose: Use, connections: u32) -> Result<DatabaseConnection> {
+async fn sqlite(
+    path: &Path,
+    Pool { purpose, connections, acquire, .. }: Pool<'_>,
+) -> Result<DatabaseConnection> {
     if purpose == Use::Migrate {
         create_private(path)?;
     }
@@ -126,7 +129,7 @@ async fn sqlite(path: &Path, purpose: Use, connections: u32) -> Result<DatabaseC
     let connections = if purpose == Use::Read { connections.max(1) } else { 1 };
     let pool = SqlitePoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(ACQUIRE)
+        .acquire_timeout(acquire)
         // The writer stays open: closing the last connection would checkpoint and delete the WAL each time.
         .idle_timeout(None)
         .max_lifetime(None)

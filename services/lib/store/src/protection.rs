@@ -23,8 +23,6 @@ pub(crate) enum Grant {
     Full,
     /// Add and look (P38).
     Append,
-    /// Add, look, and remove where a policy lets it.
-    AppendRemove,
     /// Look.
     Look,
 }
@@ -35,7 +33,6 @@ impl Grant {
         match self {
             Self::Full => &["SELECT", "INSERT", "UPDATE", "DELETE"],
             Self::Append => &["SELECT", "INSERT"],
-            Self::AppendRemove => &["SELECT", "INSERT", "DELETE"],
             Self::Look => &["SELECT"],
         }
     }
@@ -55,7 +52,7 @@ pub(crate) const GRANTS: &[(&str, Grant)] = &[
     ("access_grant", Grant::Full),
     ("legal_hold", Grant::Full),
     ("consent", Grant::Full),
-    ("consent_event", Grant::AppendRemove),
+    ("consent_event", Grant::Append),
     ("forwarding_locator", Grant::Full),
     ("transfer", Grant::Full),
     ("statement", Grant::Append),
@@ -64,6 +61,7 @@ pub(crate) const GRANTS: &[(&str, Grant)] = &[
     ("staged_page", Grant::Full),
     ("staged_row", Grant::Full),
     ("staged_object", Grant::Full),
+    ("transfer_checkpoint", Grant::Append),
     ("transfer_tombstone", Grant::Append),
     ("job_lease", Grant::Full),
     ("audit_outbox", Grant::Append),
@@ -197,13 +195,6 @@ pub(crate) const POLICIES: &[Policy] = &[
     policy("consent", "consent_subject", "ALL", SUBJECT),
     policy("consent_event", "consent_event_look", "SELECT", SUBJECT),
     policy("consent_event", "consent_event_add", "INSERT", SUBJECT),
-    policy(
-        "consent_event",
-        "consent_event_moved",
-        "DELETE",
-        "subject_id = domicile_subject() AND EXISTS (SELECT 1 FROM residency r \
-           WHERE r.subject_id = consent_event.subject_id AND r.standing IN ('Released', 'Departed'))",
-    ),
     policy("transfer", "transfer_all", "ALL", TRANSFERS),
     policy("transfer", "transfer_subject", "ALL", SUBJECT),
     policy("transfer", "transfer_account", "SELECT", "account_id = domicile_account()"),
@@ -213,6 +204,7 @@ pub(crate) const POLICIES: &[Policy] = &[
     policy("staged_page", "staged_page_all", "ALL", TRANSFERS),
     policy("staged_row", "staged_row_all", "ALL", TRANSFERS),
     policy("staged_object", "staged_object_all", "ALL", TRANSFERS),
+    policy("transfer_checkpoint", "transfer_checkpoint_all", "ALL", TRANSFERS),
     policy("transfer_tombstone", "transfer_tombstone_all", "ALL", TRANSFERS),
 ];
 

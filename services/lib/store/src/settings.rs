@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use domicile_config::{Environment, RegionSettings, Secret};
 use domicile_types::{Code, Error, RegionId, Result};
 
 /// Which database it is.
@@ -50,12 +52,41 @@ pub struct Settings {
     pub keys_url: String,
     /// The most connections of each pool, at least 1.
     pub max_connections: u32,
+    /// How long a request waits for a connection before it is told to come back.
+    pub acquire: Duration,
     /// Whether this is production: then PostgreSQL alone, and TLS 1.3 even to this machine.
     pub production: bool,
     /// The audit log's origin, as its checkpoints name it.
     pub log_origin: String,
     /// The version of the region's policy, written into every audit entry.
     pub policy_version: u32,
+}
+
+impl Settings {
+    /// From the region's configuration. `log_origin` names the audit log, `policy_version` the policy in
+    /// force.
+    ///
+    /// # Errors
+    /// [`Code::ConfigurationInvalid`] when a secret's file cannot be read.
+    pub fn from_config(
+        region: &RegionSettings,
+        log_origin: impl Into<String>,
+        policy_version: u32,
+    ) -> Result<Self> {
+        let database = &region.database;
+        let reveal = |secret: &Secret| secret.reveal().map(|text| text.as_str().to_owned());
+        Ok(Self {
+            region: region.region.clone(),
+            url: reveal(&database.url)?,
+            sequencer_url: database.sequencer_url.as_ref().map(reveal).transpose()?,
+            keys_url: reveal(&database.keys_url)?,
+            max_connections: database.max_connections,
+            acquire: database.acquire,
+            production: region.environment == Environment::Production,
+            log_origin: log_origin.into(),
+            policy_version,
+        })
+    }
 }
 
 impl fmt::Debug for Settings {

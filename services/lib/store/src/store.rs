@@ -24,7 +24,6 @@ pub struct Store {
 
 pub(crate) struct Inner {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) production: bool,
     auditor: Arc<Auditor>,
     queue: mpsc::Sender<Pending>,
     flusher: Mutex<Option<JoinHandle<()>>>,
@@ -48,8 +47,7 @@ impl Store {
         let auditor = Arc::new(Auditor { writer: Arc::new(writer), pseudonyms });
         let (queue, flusher) = flush::start(Arc::clone(&engine), Arc::clone(&auditor.writer));
         let flusher = Mutex::new(Some(flusher));
-        let production = settings.production;
-        Ok(Self { inner: Arc::new(Inner { engine, production, auditor, queue, flusher }) })
+        Ok(Self { inner: Arc::new(Inner { engine, auditor, queue, flusher }) })
     }
 
     /// Reads from one snapshot.
@@ -171,6 +169,14 @@ impl Store {
         self.inner.engine.scrub().await
     }
 
+    /// Copies the database, as it stands now, into a new file; SQLite only.
+    ///
+    /// # Errors
+    /// [`Code::BackupMissing`] on PostgreSQL; [`Code::StoreUnavailable`] when it cannot be written.
+    pub async fn copy_into(&self, file: &std::path::Path) -> Result<()> {
+        self.inner.engine.copy_into(file).await
+    }
+
     /// Waits for transactions that run and entries that wait, and closes every connection. What comes
     /// afterwards is refused.
     ///
@@ -211,7 +217,8 @@ async fn connect(settings: &Settings, ctx: Ctx) -> Result<Engine> {
         return Err(Error::new(Code::ConfigurationUnsafe).at("database.url"));
     }
     let tls = settings.production;
-    let pool = |url, purpose, connections| Pool { url, purpose, connections, tls, schema: "public" };
+    let acquire = settings.acquire;
+    let pool = |url, purpose, connections| Pool { url, purpose, connections, tls, acquire, schema: "public" };
     let writer = pool(&settings.url, Use::Write, settings.max_connections).open().await?;
     check::data(&writer, backend).await?;
     let reader = pool(&settings.url, Use::Read, settings.max_connections).open().await?;

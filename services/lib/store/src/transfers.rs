@@ -9,6 +9,7 @@ use domicile_evidence::statement::{Body, SignedStatement, Statement, VERSION};
 use domicile_transfer_protocol::lanes::{Lanes, Received};
 use domicile_types::{Actor, AuditScope, Code, Error, RequestId, Result, SubjectId, TransferId};
 
+use crate::backup::Backup;
 use crate::queries::statement;
 use crate::{AuditFacts, Store, Tx};
 
@@ -24,6 +25,7 @@ pub struct SqlTransfers {
     store: Store,
     signer: Arc<dyn Signer>,
     options: Options,
+    backup: Arc<Backup>,
 }
 
 /// Durations the store itself looks at.
@@ -40,8 +42,8 @@ pub struct Options {
 impl SqlTransfers {
     /// Transfers over a store; `signer` holds this region's statement key.
     #[must_use]
-    pub fn new(store: Store, signer: Arc<dyn Signer>, options: Options) -> Self {
-        Self { store, signer, options }
+    pub fn new(store: Store, signer: Arc<dyn Signer>, options: Options, backup: Backup) -> Self {
+        Self { store, signer, options, backup: Arc::new(backup) }
     }
 
     /// The audit scope of a step nobody at a keyboard asked for.
@@ -103,4 +105,3 @@ fn step_facts(statement: &Statement, subject: Option<SubjectId>) -> AuditFacts {
 fn not_found() -> Error {
     Error::new(Code::NotFound).at("transfer")
 }
-

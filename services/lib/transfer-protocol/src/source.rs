@@ -80,6 +80,10 @@ pub struct Source {
     pub epoch: Option<u64>,
     /// Whether the client asked for a forwarding locator.
     pub locator: bool,
+    /// Keys counted when the erasure began.
+    pub keys_to_destroy: Option<u64>,
+    /// An operator's last reason for holding, resuming or ending it.
+    pub operator_reason: Option<String>,
 }
 
 /// What the destination signed as staged.
@@ -325,12 +329,13 @@ impl SourceFacts {
     ///
     /// # Errors
     /// [`Code::PauseRefused`] from Frozen to Adopted and at rest.
-    pub fn pause(&self) -> Result<SourceChange> {
+    pub fn pause(&self, reason: &str) -> Result<SourceChange> {
         if !self.row.state.pausable() || self.row.state == State::Aborting {
             return Err(Error::new(Code::PauseRefused));
         }
         let mut row = self.row.clone();
         row.paused = true;
+        row.operator_reason = Some(reason.to_owned());
         Ok(SourceChange::row(row))
     }
 
@@ -338,12 +343,13 @@ impl SourceFacts {
     ///
     /// # Errors
     /// [`Code::TransferState`] at rest.
-    pub fn resume(&self) -> Result<SourceChange> {
+    pub fn resume(&self, reason: &str) -> Result<SourceChange> {
         if self.row.state.rests() {
             return Err(wrong_state(self.row.state));
         }
         let mut row = self.row.clone();
         row.paused = false;
+        row.operator_reason = Some(reason.to_owned());
         Ok(SourceChange::row(row))
     }
 
@@ -446,6 +452,8 @@ pub fn request(new: NewTransfer, numbers: &Numbers) -> SourceChange {
         staged: None,
         epoch: None,
         locator: false,
+        keys_to_destroy: None,
+        operator_reason: None,
     };
     SourceChange { emit: Some(body), ..SourceChange::row(row) }
 }

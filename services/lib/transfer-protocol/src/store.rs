@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domicile_evidence::statement::SignedStatement;
-use domicile_types::{AuditScope, ItemId, ObjectId, RegionId, Result, SubjectId, Timestamp, TransferId};
+use domicile_types::{
+    AuditScope, Code, Error, ItemId, ObjectId, RegionId, Result, SubjectId, Timestamp, TransferId,
+};
 use uuid::Uuid;
 
 use crate::destination::{Destination, DestinationChange, DestinationFacts};
@@ -33,6 +35,22 @@ pub struct Driver {
     pub attempt: u64,
     /// The fencing token.
     pub token: u64,
+}
+
+impl Driver {
+    /// Refuses a driver of another attempt or behind the highest token seen.
+    ///
+    /// # Errors
+    /// [`Code::AttemptStale`], [`Code::TokenStale`].
+    pub fn check(self, attempt: u64, token: u64) -> Result<()> {
+        if self.attempt != attempt {
+            Err(Error::new(Code::AttemptStale))
+        } else if self.token < token {
+            Err(Error::new(Code::TokenStale))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// A transfer in either role.
@@ -95,8 +113,6 @@ pub trait TransferStore: Send + Sync + 'static {
         origin: RegionId,
         after: u64,
     ) -> Result<Vec<SignedStatement>>;
-    /// The audit event of the last statement of this region's own lane.
-    async fn last_own_event(&self, transfer: TransferId) -> Result<Option<domicile_types::EventId>>;
     /// Keeps the other log's checkpoint with the transfer, and the audit entry that says so.
     async fn keep_checkpoint(&self, transfer: TransferId, note: String) -> Result<()>;
     /// Checkpoints kept with the transfer.
@@ -130,6 +146,10 @@ pub trait TransferStore: Send + Sync + 'static {
     /// Source rows whose deadline, consent or freeze budget is over, or that have stood still too long.
     async fn due(&self, now: Timestamp) -> Result<Vec<TransferId>>;
 
+    /// The record's revision in this region.
+    async fn revision(&self, subject: SubjectId) -> Result<u64>;
+    /// The record's epoch in this region.
+    async fn epoch(&self, subject: SubjectId) -> Result<u64>;
     /// What a record holds.
     async fn totals(&self, subject: SubjectId) -> Result<Totals>;
     /// The record's rows past a revision: at most `rows` rows and about `bytes` payload bytes.
@@ -138,8 +158,9 @@ pub trait TransferStore: Send + Sync + 'static {
     async fn feed_only(&self, subject: SubjectId, only: Vec<(ItemId, u32)>) -> Result<Vec<FeedRow>>;
     /// One object of the record.
     async fn source_object(&self, subject: SubjectId, object: ObjectId) -> Result<Option<SourceObject>>;
-    /// Stores the digests of rows about to be sent; refuses unless rows may be sent now.
-    async fn record_sent(&self, transfer: TransferId, rows: Vec<SentRow>) -> Result<()>;
+    /// Stores the digests of rows about to be sent, a range of revisions or rows that were named; refuses
+    /// unless rows may be sent now.
+    async fn record_sent(&self, transfer: TransferId, rows: Vec<SentRow>, named: bool) -> Result<()>;
     /// Stores the digest of an object; refuses unless rows may be sent now.
     async fn record_sent_object(&self, transfer: TransferId, object: SentObject) -> Result<()>;
     /// What has not been sent yet.
@@ -156,7 +177,7 @@ pub trait TransferStore: Send + Sync + 'static {
     async fn account_sealed(&self, subject: SubjectId) -> Result<Option<SealedAccount>>;
     /// The key release, once Released stands.
     async fn key_release(&self, transfer: TransferId) -> Result<Option<Vec<u8>>>;
-    /// Erases up to `limit` rows of the subject; how many went.
+    /// Erases up to `limit` rows of the subject and of the transfer's digests; how many went.
     async fn erase(&self, transfer: TransferId, limit: u32) -> Result<u64>;
     /// What is left of the subject beyond what the data map declares to stay.
     async fn remains(&self, subject: SubjectId) -> Result<Remains>;
@@ -179,6 +200,7 @@ pub trait TransferStore: Send + Sync + 'static {
         transfer: TransferId,
         page: StagedPage,
         rows: Vec<StagedRow>,
+        range: Option<(u64, u64)>,
         decision: DestinationDecision,
     ) -> Result<Destination>;
     /// Takes in an object.

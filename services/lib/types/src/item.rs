@@ -98,3 +98,26 @@ pub struct ItemHeader {
     /// When this version was written.
     pub written_at: Timestamp,
 }
+
+/// The kinds this release understands, with the highest schema version of each. A record that holds
+/// another kind or a later version is refused at preflight.
+pub const KINDS: &[(&str, u16)] = &[
+    ("account", 1),
+    ("assessment", 1),
+    ("attachment", 1),
+    ("booking", 1),
+    ("chat_message", 1),
+    ("fhir_resource", 1),
+    ("form_response", 1),
+    ("goal", 1),
+    ("goal_progress", 1),
+    ("highlight", 1),
+    ("message", 1),
+    ("note", 1),
+    ("payment", 1),
+    ("referral", 1),
+    ("reflection", 1),
+    ("session", 1),
+    ("transcript", 1),
+    ("voice_note", 1),
+];

@@ -19,7 +19,7 @@ pub use codes::{Class, Code};
 pub use ctx::{Clock, Ctx, Faults, Rng, SystemClock, SystemRng};
 pub use error::{Error, Result};
 pub use ids::*;
-pub use item::{Idempotency, ItemHeader, Visibility};
+pub use item::{Idempotency, ItemHeader, KINDS, Visibility};
 pub use phi::Phi;
 pub use region::RegionId;
 pub use time::Timestamp;

@@ -34,7 +34,7 @@ CREATE TRIGGER item_immutable BEFORE UPDATE ON item FOR EACH ROW WHEN (
         NEW.starts_at, NEW.ends_at, NEW.signed_at, NEW.state, NEW.visibility, NEW.bytes, NEW.idem_key,
         NEW.idem_fingerprint, NEW.written_at)
 ) EXECUTE FUNCTION domicile_refuse();
-CREATE TRIGGER consent_event_immutable BEFORE UPDATE ON consent_event
+CREATE TRIGGER consent_event_immutable BEFORE UPDATE OR DELETE ON consent_event
     FOR EACH ROW EXECUTE FUNCTION domicile_refuse();
 CREATE TRIGGER statement_immutable BEFORE UPDATE OR DELETE ON statement
     FOR EACH ROW EXECUTE FUNCTION domicile_refuse();
@@ -69,8 +69,7 @@ CREATE TRIGGER item_immutable BEFORE UPDATE ON item WHEN
 BEGIN SELECT RAISE(ABORT, 'item cannot be changed'); END;
 CREATE TRIGGER consent_event_immutable BEFORE UPDATE ON consent_event
 BEGIN SELECT RAISE(ABORT, 'consent_event cannot be changed'); END;
-CREATE TRIGGER consent_event_kept BEFORE DELETE ON consent_event WHEN NOT EXISTS (
-    SELECT 1 FROM residency r WHERE r.subject_id = OLD.subject_id AND r.standing IN ('Released', 'Departed'))
+CREATE TRIGGER consent_event_kept BEFORE DELETE ON consent_event
 BEGIN SELECT RAISE(ABORT, 'consent_event cannot be changed'); END;
 CREATE TRIGGER statement_immutable BEFORE UPDATE ON statement
 BEGIN SELECT RAISE(ABORT, 'statement cannot be changed'); END;

@@ -14,6 +14,8 @@ use crate::settings::Backend;
 
 /// PostgreSQL's schema of the key store.
 pub(crate) const KEYS_SCHEMA: &str = "domicile_keys";
+/// How long to wait for the database.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(30);
 /// Two migrators at once wait for one another.
 const ADVISORY_LOCK: i64 = 0x646f_6d69_6369_6c65;
 
@@ -26,7 +28,14 @@ const ADVISORY_LOCK: i64 = 0x646f_6d69_6369_6c65;
 /// [`Code::DatabaseRoleUnsafe`] when a role is missing, [`Code::SchemaOutdated`] when the database is of
 /// a later release, [`Code::StoreUnavailable`], [`Code::ConfigurationInvalid`].
 pub async fn migrate(owner_url: &str, keys_url: &str, production: bool) -> Result<()> {
-    let pool = |url, schema| Pool { url, purpose: Use::Migrate, connections: 1, tls: production, schema };
+    let pool = |url, schema| Pool {
+        url,
+        purpose: Use::Migrate,
+        connections: 1,
+        tls: production,
+        acquire: CONNECT,
+        schema,
+    };
     match Backend::of(owner_url)? {
         Backend::Sqlite => {
             up::<Data>(pool(owner_url, "public")).await?;

@@ -235,7 +235,7 @@ CREATE TABLE transfer (
 );
 CREATE UNIQUE INDEX transfer_attempt ON transfer (subject_id, attempt) WHERE role = 'source';
 CREATE UNIQUE INDEX transfer_open ON transfer (subject_id)
-    WHERE open AND subject_id IS NOT NULL AND state <> 'Aborting';
+    WHERE open AND subject_id IS NOT NULL AND state <> 'aborting';
 CREATE UNIQUE INDEX transfer_idempotency ON transfer (subject_id, idem_key) WHERE idem_key IS NOT NULL;
 CREATE INDEX transfer_by_time ON transfer (requested_at);
 
@@ -307,6 +307,13 @@ CREATE TABLE staged_object (
     digest BYTEA NOT NULL CHECK (length(digest) = 32),
     length BIGINT NOT NULL,
     PRIMARY KEY (transfer_id, object_id)
+);
+
+CREATE TABLE transfer_checkpoint (
+    transfer_id UUID NOT NULL,
+    note TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (transfer_id, note)
 );
 
 CREATE TABLE transfer_tombstone (

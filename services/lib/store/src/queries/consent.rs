@@ -1,7 +1,7 @@
 //! Consents and their append-only history (P16).
 
-use domicile_transfer_protocol::source::ConsentChange;
 use domicile_transfer_protocol::rows::{ConsentEventRow, ConsentRow};
+use domicile_transfer_protocol::source::ConsentChange;
 use domicile_transfer_protocol::{ConsentFacts, Digest};
 use domicile_types::{AccountId, Code, ConsentId, Error, Result, Role, SubjectId, TransferId};
 
@@ -58,9 +58,24 @@ impl FromRow for ConsentEventRow {
 /// As [`Tx::execute`].
 pub async fn insert_many(tx: &Tx, subject: SubjectId, consents: &[ConsentRow]) -> Result<()> {
     let columns = [
-        "consent_id", "account_id", "purpose", "transfer_id", "attempt", "source", "destination", "offer_digest",
-        "consent_digest", "notice_version", "locale", "notice_digest", "status", "given_at", "expires_at",
-        "ended_at", "locator", "subject_id",
+        "consent_id",
+        "account_id",
+        "purpose",
+        "transfer_id",
+        "attempt",
+        "source",
+        "destination",
+        "offer_digest",
+        "consent_digest",
+        "notice_version",
+        "locale",
+        "notice_digest",
+        "status",
+        "given_at",
+        "expires_at",
+        "ended_at",
+        "locator",
+        "subject_id",
     ];
     let row = |row: &ConsentRow| {
         values![
@@ -84,7 +99,9 @@ pub async fn insert_many(tx: &Tx, subject: SubjectId, consents: &[ConsentRow]) -
             subject,
         ]
     };
-    tx.insert_many("consent", &columns, consents.iter().map(row).collect(), OnConflict::Ignore).await.map(drop)
+    tx.insert_many("consent", &columns, consents.iter().map(row).collect(), OnConflict::Ignore)
+        .await
+        .map(drop)
 }
 
 /// Writes lines of history.
@@ -96,14 +113,20 @@ pub async fn insert_events(tx: &Tx, subject: SubjectId, events: &[ConsentEventRo
     let row = |row: &ConsentEventRow| {
         values![row.consent, row.sequence, subject, row.event.clone(), row.actor, row.role.clone(), row.at]
     };
-    tx.insert_many("consent_event", &columns, events.iter().map(row).collect(), OnConflict::Ignore).await.map(drop)
+    tx.insert_many("consent_event", &columns, events.iter().map(row).collect(), OnConflict::Ignore)
+        .await
+        .map(drop)
 }
 
 /// The consent of a transfer, locked until the transaction ends: the first lock of every decision.
 ///
 /// # Errors
 /// As [`Tx::one`].
-pub async fn lock_of_transfer(tx: &Tx, subject: SubjectId, transfer: TransferId) -> Result<Option<ConsentFacts>> {
+pub async fn lock_of_transfer(
+    tx: &Tx,
+    subject: SubjectId,
+    transfer: TransferId,
+) -> Result<Option<ConsentFacts>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM consent WHERE subject_id = $1 AND transfer_id = $2{}",
         tx.for_update()
@@ -130,7 +153,8 @@ fn facts(subject: SubjectId, row: ConsentRow) -> Result<ConsentFacts> {
 /// # Errors
 /// As [`Tx::all`].
 pub async fn list(tx: &Tx, subject: SubjectId) -> Result<Vec<ConsentRow>> {
-    let sql = format!("SELECT {COLUMNS} FROM consent WHERE subject_id = $1 ORDER BY given_at DESC, consent_id");
+    let sql =
+        format!("SELECT {COLUMNS} FROM consent WHERE subject_id = $1 ORDER BY given_at DESC, consent_id");
     tx.all(&sql, values![subject]).await
 }
 

@@ -459,6 +459,18 @@ pub async fn feed(tx: &Tx, subject: SubjectId, after: u64, limit: u32) -> Result
     tx.all(&sql, values![subject, after, limit]).await
 }
 
+/// The change feed between two revisions, the first excluded, the last included.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn feed_range(tx: &Tx, subject: SubjectId, after: u64, last: u64) -> Result<Vec<Version>> {
+    let sql = format!(
+        "SELECT {} FROM item i WHERE i.subject_id = $1 AND i.revision > $2 AND i.revision <= $3 ORDER BY i.revision",
+        columns(true)
+    );
+    tx.all(&sql, values![subject, after, last]).await
+}
+
 /// Named versions of the record, with sealed payloads, in no particular order.
 ///
 /// # Errors

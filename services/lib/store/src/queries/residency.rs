@@ -297,7 +297,7 @@ async fn cared_for(tx: &Tx, subject: SubjectId, carer: Carer) -> Result<Option<R
 /// which is allowed while the record is frozen. Answers the counter.
 ///
 /// # Errors
-/// [`Code::RecordMoved`] from Released on, [`Code::RecordArriving`], [`Code::NotFound`].
+/// [`Code::RecordArriving`] while Released, [`Code::RecordMoved`] afterwards, [`Code::NotFound`].
 pub async fn control_touch(tx: &Tx, subject: SubjectId) -> Result<u64> {
     let sql = "UPDATE residency SET control_revision = control_revision + 1 WHERE subject_id = $1 \
                AND standing IN ('Active', 'Frozen') RETURNING control_revision AS value";
@@ -335,6 +335,8 @@ pub fn serves(
 ) -> Result<()> {
     match standing {
         Standing::Active | Standing::Frozen => Ok(()),
+        // The destination has adopted: its word counts, however fresh the release.
+        Standing::Released if moved_to.is_some() => Err(moved(moved_to, epoch)),
         Standing::Released if now <= changed_at.plus(served) => Ok(()),
         Standing::Released | Standing::Incoming => Err(arriving()),
         Standing::Departed => Err(moved(moved_to, epoch)),
@@ -348,6 +350,7 @@ fn unwritable(home: Option<Residence>) -> Error {
         // Active: it changed between two statements of this transaction; the same request may succeed.
         Standing::Active | Standing::Frozen => Error::new(Code::RecordFrozen).retry_after(FROZEN_RETRY),
         Standing::Incoming => arriving(),
+        Standing::Released if home.moved_to.is_none() => arriving(),
         Standing::Released | Standing::Departed => moved(home.moved_to.as_ref(), home.epoch),
     }
 }

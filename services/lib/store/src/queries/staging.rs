@@ -3,7 +3,9 @@
 use domicile_transfer_protocol::Digest;
 use domicile_transfer_protocol::manifest::{ObjectEntry, RowEntry};
 use domicile_transfer_protocol::release::Head;
-use domicile_transfer_protocol::rows::{Progress, SentObject, SentRow, StagedObject, StagedPage, StagedRow};
+use domicile_transfer_protocol::rows::{
+    Progress, RekeyedRow, SentObject, SentRow, StagedObject, StagedPage, StagedRow,
+};
 use domicile_transfer_protocol::source::Unsent;
 use domicile_types::{ItemId, ObjectId, Result, SubjectId, TransferId};
 
@@ -81,7 +83,8 @@ impl FromRow for StagedObject {
 /// # Errors
 /// As [`Tx::execute`].
 pub async fn sent_put(tx: &Tx, transfer: TransferId, rows: &[SentRow], named: bool) -> Result<()> {
-    let (first, last) = (rows.iter().map(|row| row.revision).min(), rows.iter().map(|row| row.revision).max());
+    let (first, last) =
+        (rows.iter().map(|row| row.revision).min(), rows.iter().map(|row| row.revision).max());
     if named {
         for row in rows {
             let sql = "DELETE FROM sent_row WHERE transfer_id = $1 AND item_id = $2 AND version = $3";
@@ -92,7 +95,8 @@ pub async fn sent_put(tx: &Tx, transfer: TransferId, rows: &[SentRow], named: bo
         tx.execute(sql, values![transfer, first, last]).await?;
     }
     let columns = ["transfer_id", "item_id", "version", "revision", "digest", "bytes"];
-    let values = |row: &SentRow| values![transfer, row.item, row.version, row.revision, row.digest.0, row.bytes];
+    let values =
+        |row: &SentRow| values![transfer, row.item, row.version, row.revision, row.digest.0, row.bytes];
     tx.insert_many("sent_row", &columns, rows.iter().map(values).collect(), OnConflict::Fail).await.map(drop)
 }
 
@@ -165,7 +169,8 @@ pub async fn progress(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Resu
             Ok(Self(row.get("count")?, row.get("bytes")?))
         }
     }
-    let count = async |sql: &str, values| tx.one::<Pair>(sql, values).await.map(|pair| pair.unwrap_or(Pair(0, 0)));
+    let count =
+        async |sql: &str, values| tx.one::<Pair>(sql, values).await.map(|pair| pair.unwrap_or(Pair(0, 0)));
     let rows = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM item WHERE subject_id = $1";
     let sent = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM sent_row WHERE transfer_id = $1";
     let objects = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(length), 0) AS BIGINT) AS bytes FROM object \
@@ -215,11 +220,21 @@ pub async fn stage(
     }
     let sql = "INSERT INTO staged_page (transfer_id, page_id, header, salt, commitment) VALUES ($1, $2, $3, $4, $5)";
     let head = &page.head;
-    let values = values![transfer, page.page, head.header.clone(), head.salt.clone(), head.commitment.clone()];
+    let values =
+        values![transfer, page.page, head.header.clone(), head.salt.clone(), head.commitment.clone()];
     tx.execute(sql, values).await?;
     let columns = [
-        "transfer_id", "item_id", "version", "revision", "page_id", "position", "last", "digest", "sealed_header",
-        "sealed_payload", "object_id",
+        "transfer_id",
+        "item_id",
+        "version",
+        "revision",
+        "page_id",
+        "position",
+        "last",
+        "digest",
+        "sealed_header",
+        "sealed_payload",
+        "object_id",
     ];
     let values = |row: &StagedRow| {
         values![
@@ -236,7 +251,9 @@ pub async fn stage(
             row.object,
         ]
     };
-    tx.insert_many("staged_row", &columns, rows.iter().map(values).collect(), OnConflict::Fail).await.map(drop)
+    tx.insert_many("staged_row", &columns, rows.iter().map(values).collect(), OnConflict::Fail)
+        .await
+        .map(drop)
 }
 
 /// Destination: drops named rows.
@@ -385,4 +402,71 @@ pub async fn purge(tx: &Tx, transfer: TransferId, limit: u32) -> Result<u64> {
         gone += tx.execute("DELETE FROM staged_object WHERE transfer_id = $1", values![transfer]).await?;
     }
     Ok(gone)
+}
+
+/// Source: where a page past a revision ends: at most `rows` rows and about `bytes` payload bytes, at least
+/// one row; and whether there may be more.
+///
+/// # Errors
+/// As [`Tx::all`].
+pub async fn page_end(
+    tx: &Tx,
+    subject: SubjectId,
+    after: u64,
+    rows: u32,
+    bytes: u64,
+) -> Result<(Option<u64>, bool)> {
+    struct Size(u64, u64);
+    impl FromRow for Size {
+        fn from_row(row: &Row) -> Result<Self> {
+            Ok(Self(row.get("revision")?, row.get("bytes")?))
+        }
+    }
+    let sql =
+        "SELECT revision, bytes FROM item WHERE subject_id = $1 AND revision > $2 ORDER BY revision LIMIT $3";
+    let sizes: Vec<Size> = tx.all(sql, values![subject, after, rows]).await?;
+    let full = u32::try_from(sizes.len()).is_ok_and(|count| count >= rows);
+    let (mut end, mut sum) = (None, 0_u64);
+    for Size(revision, size) in sizes {
+        sum = sum.saturating_add(size);
+        if end.is_some() && sum > bytes {
+            return Ok((end, true));
+        }
+        end = Some(revision);
+    }
+    Ok((end, full))
+}
+
+/// Destination: stores rows sealed again and drops their travel form.
+///
+/// # Errors
+/// As [`Tx::execute`].
+pub async fn rekey(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: &[RekeyedRow]) -> Result<()> {
+    let places = |width: usize, offset: usize| {
+        let row = |at: usize| {
+            let places: Vec<String> =
+                (0..width).map(|column| format!("${}", offset + at * width + column)).collect();
+            format!("({})", places.join(", "))
+        };
+        (0..rows.len()).map(row).collect::<Vec<_>>().join(", ")
+    };
+    let sql = format!(
+        "UPDATE item SET key_version = v.column3, digest = v.column4, sealed = v.column5 FROM (VALUES {}) AS v \
+         WHERE item.subject_id = $1 AND item.item_id = v.column1 AND item.version = v.column2 AND item.sealed IS NULL",
+        places(5, 2)
+    );
+    let mut values = values![subject];
+    for row in rows {
+        values.extend(values![row.item, row.version, row.key_version, row.digest.0, row.sealed.clone()]);
+    }
+    tx.execute(&sql, values).await?;
+    let sql = format!(
+        "DELETE FROM staged_row WHERE transfer_id = $1 AND (item_id, version) IN (VALUES {})",
+        places(2, 2)
+    );
+    let mut values = values![transfer];
+    for row in rows {
+        values.extend(values![row.item, row.version]);
+    }
+    tx.execute(&sql, values).await.map(drop)
 }

@@ -44,7 +44,12 @@ pub async fn insert(tx: &Tx, statement: &Statement, signed: &SignedStatement) ->
 ///
 /// # Errors
 /// As [`Tx::all`].
-pub async fn lane(tx: &Tx, transfer: TransferId, origin: &RegionId, after: u64) -> Result<Vec<SignedStatement>> {
+pub async fn lane(
+    tx: &Tx,
+    transfer: TransferId,
+    origin: &RegionId,
+    after: u64,
+) -> Result<Vec<SignedStatement>> {
     let sql = "SELECT statement, body, signature FROM statement \
                WHERE transfer_id = $1 AND origin = $2 AND sequence > $3 ORDER BY sequence";
     tx.all(sql, values![transfer, origin, after]).await

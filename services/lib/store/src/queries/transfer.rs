@@ -14,7 +14,8 @@ struct Stored(TransferRow);
 
 impl FromRow for Stored {
     fn from_row(row: &Row) -> Result<Self> {
-        let damaged = |cause: serde_json::Error| Error::new(Code::Internal).at("transfer.detail").because(cause);
+        let damaged =
+            |cause: serde_json::Error| Error::new(Code::Internal).at("transfer.detail").because(cause);
         let (role, detail): (String, String) = (row.get("role")?, row.get("detail")?);
         let token: u64 = row.get("token")?;
         Ok(Self(if role == "source" {

@@ -60,7 +60,8 @@ async fn adopt(
 /// The residency of the record here. A record that was here before left a tombstone of a lower epoch;
 /// anything else refuses.
 fn home_here(tx: &Tx, before: Option<&Residence>, adoption: &Adoption) -> Result<Residence> {
-    let stale = before.is_some_and(|home| home.standing != Standing::Departed || home.epoch >= adoption.epoch);
+    let stale =
+        before.is_some_and(|home| home.standing != Standing::Departed || home.epoch >= adoption.epoch);
     if stale {
         return Err(Error::new(Code::TransferState).at("epoch"));
     }
@@ -82,7 +83,8 @@ fn home_here(tx: &Tx, before: Option<&Residence>, adoption: &Adoption) -> Result
 
 async fn insert_items(tx: &Tx, adoption: &Adoption) -> Result<()> {
     let rows = adoption.rows.iter();
-    let rows = rows.map(|row| Version { header: row.header.clone(), current: row.current, sealed: None }).collect();
+    let rows =
+        rows.map(|row| Version { header: row.header.clone(), current: row.current, sealed: None }).collect();
     item::insert_many(tx, rows, OnConflict::Fail).await.map(drop)
 }
 

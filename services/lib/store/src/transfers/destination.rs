@@ -62,7 +62,9 @@ impl SqlTransfers {
                 Box::pin(async move {
                     match transfer::lock(tx, id).await? {
                         Some(TransferRow::Destination(row)) => return known(*row, &received),
-                        Some(TransferRow::Source(_)) => return Err(Error::new(Code::StatementInvalid).at("regions")),
+                        Some(TransferRow::Source(_)) => {
+                            return Err(Error::new(Code::StatementInvalid).at("regions"));
+                        }
                         None => {}
                     }
                     let change = decision(&blank(&received, tx))?.ok_or_else(not_found)?;
@@ -116,7 +118,9 @@ fn blank(received: &Received, tx: &Tx) -> DestinationFacts {
 
 /// The row, locked, its driver checked.
 pub(super) async fn locked(tx: &Tx, id: TransferId, driver: Option<Driver>) -> Result<Destination> {
-    let Some(TransferRow::Destination(mut row)) = transfer::lock(tx, id).await? else { return Err(not_found()) };
+    let Some(TransferRow::Destination(mut row)) = transfer::lock(tx, id).await? else {
+        return Err(not_found());
+    };
     if let Some(driver) = driver {
         driver.check(row.attempt, row.token)?;
         row.token = driver.token;

@@ -14,7 +14,9 @@ use crate::{FromRow, Row, Tx, values};
 pub(super) async fn totals(tx: &Tx, subject: SubjectId) -> Result<Totals> {
     let mut totals = Totals::default();
     for kind in item::counts(tx, subject, Reader::Whole).await? {
-        totals.kinds.insert(kind.kind, KindTotal { schema: kind.schema, rows: kind.versions, bytes: kind.bytes });
+        totals
+            .kinds
+            .insert(kind.kind, KindTotal { schema: kind.schema, rows: kind.versions, bytes: kind.bytes });
     }
     let objects = object::list(tx, subject, ObjectState::Complete).await?;
     totals.objects = objects.len() as u64;
@@ -106,7 +108,8 @@ pub(super) struct Erasing {
 pub(super) async fn erase(tx: &Tx, erasing: &Erasing, limit: u32) -> Result<u64> {
     let subject = erasing.subject;
     remember(tx, erasing).await?;
-    let gone = item::erase(tx, subject, limit).await? + staging::sent_drop(tx, erasing.transfer, limit).await?;
+    let gone =
+        item::erase(tx, subject, limit).await? + staging::sent_drop(tx, erasing.transfer, limit).await?;
     if gone > 0 {
         return Ok(gone);
     }
@@ -125,10 +128,12 @@ const ERASED: &[&str] = &["object", "care_relationship", "access_grant", "legal_
 /// Who may be told where the record is, and the forwarding locator if the client asked for it.
 async fn remember(tx: &Tx, erasing: &Erasing) -> Result<()> {
     let subject = erasing.subject;
-    let mut who: Vec<Entitled> = access::practices(tx, subject).await?.into_iter().map(Entitled::Practice).collect();
+    let mut who: Vec<Entitled> =
+        access::practices(tx, subject).await?.into_iter().map(Entitled::Practice).collect();
     let account = "SELECT account_id AS value FROM account WHERE subject_id = $1";
     who.extend(tx.scalar::<AccountId>(account, values![subject]).await?.map(Entitled::Account));
-    let sessions = "SELECT token_hash FROM session WHERE subject_id = $1 AND ended_at IS NULL AND ends_at > $2";
+    let sessions =
+        "SELECT token_hash FROM session WHERE subject_id = $1 AND ended_at IS NULL AND ends_at > $2";
     let sessions: Vec<Token> = tx.all(sessions, values![subject, tx.now()]).await?;
     who.extend(sessions.into_iter().map(|token| Entitled::Session(token.0)));
     residency::entitle(tx, subject, &who).await?;

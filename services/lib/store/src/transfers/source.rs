@@ -64,12 +64,14 @@ impl SqlTransfers {
 
     /// One transfer as it stands.
     pub(super) async fn row(&self, id: TransferId) -> Result<Option<TransferRow>> {
-        self.store
-            .read("transfer_find", Scope::Transfers, move |tx| Box::pin(transfer::find(tx, id)))
-            .await
+        self.store.read("transfer_find", Scope::Transfers, move |tx| Box::pin(transfer::find(tx, id))).await
     }
 
-    pub(super) async fn source_request(&self, asked: Request, scope: Option<Arc<AuditScope>>) -> Result<Source> {
+    pub(super) async fn source_request(
+        &self,
+        asked: Request,
+        scope: Option<Arc<AuditScope>>,
+    ) -> Result<Source> {
         let scope = scope.unwrap_or_else(|| self.system_scope(asked.transfer));
         let signer = Arc::clone(&self.signer);
         let (from, numbers) = (self.store.region().clone(), Numbers::default());
@@ -159,7 +161,12 @@ impl Deciding {
         }
     }
 
-    async fn apply(&self, tx: &Tx, change: SourceChange, home: Residence) -> Result<(Source, Option<SignedStatement>)> {
+    async fn apply(
+        &self,
+        tx: &Tx,
+        change: SourceChange,
+        home: Residence,
+    ) -> Result<(Source, Option<SignedStatement>)> {
         let mut row = change.row;
         // Once the keys are being destroyed the pseudonym key is gone: later entries name the transfer only.
         let named = row.keys_to_destroy.is_none().then_some(self.subject);
@@ -221,7 +228,7 @@ impl Deciding {
     }
 }
 
-fn residency_facts(home: &Residence) -> ResidencyFacts {
+pub(super) fn residency_facts(home: &Residence) -> ResidencyFacts {
     ResidencyFacts {
         epoch: home.epoch,
         standing: match home.standing {

@@ -119,6 +119,21 @@ impl SourceFacts {
         if mine { Ok(()) } else { Err(Error::new(Code::TransferState).at("epoch")) }
     }
 
+    /// Notes how many keys there were before the first is destroyed, so that the certificate is right
+    /// also when the erasure is cut off and repeated. `None` when that is noted.
+    ///
+    /// # Errors
+    /// As [`Self::may_shred`].
+    pub fn begin_shred(&self, keys: u64) -> Result<Option<SourceChange>> {
+        self.may_shred()?;
+        if self.row.keys_to_destroy.is_some() {
+            return Ok(None);
+        }
+        let mut row = self.row.clone();
+        row.keys_to_destroy = Some(keys);
+        Ok(Some(SourceChange::row(row)))
+    }
+
     /// The copy is destroyed and a scan found nothing: only the tombstone stays.
     ///
     /// # Errors

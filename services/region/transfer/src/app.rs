@@ -1,0 +1,214 @@
+//! The executor: one module a step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domicile_config::TransferSettings;
+use domicile_config::policy::Policies;
+use domicile_kms::Keyring;
+use domicile_objects::ObjectStore;
+use domicile_transfer_protocol::store::Row;
+use domicile_transfer_protocol::{Destination, Numbers, Source, TransferStore};
+use domicile_types::{Code, Ctx, Error, RegionId, Result, TransferId};
+use tokio::sync::broadcast;
+
+use crate::ports::{Closing, Enrolments, Peers};
+
+mod adopt;
+mod close;
+mod compare;
+mod consent;
+mod control;
+mod erase;
+mod offer;
+mod operators;
+mod people;
+mod preflight;
+mod prepare;
+mod pull;
+mod pull_object;
+mod purge;
+mod rekey;
+mod release;
+mod send;
+mod send_object;
+mod stage;
+mod streams;
+mod travel;
+
+pub use consent::GivenConsent;
+pub use control::{Advance, View};
+pub use offer::Offer;
+pub use people::{Receipt, Status};
+pub use preflight::Invitation;
+pub use send::{PageWanted, SentPage};
+pub use send_object::ObjectPart;
+
+/// Numbers of this region's transfers.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The protocol's numbers.
+    pub numbers: Numbers,
+    /// Everything else of the configuration.
+    pub settings: TransferSettings,
+}
+
+impl Options {
+    /// From the configuration.
+    #[must_use]
+    pub fn new(settings: TransferSettings) -> Self {
+        let numbers = Numbers {
+            offer_open: settings.offer_open,
+            consent_valid: settings.consent_valid,
+            fresh_authentication: settings.fresh_authentication,
+            freeze_lag_rows: settings.freeze_lag_rows,
+            freeze_budget: settings.freeze_budget,
+            freeze_tries: settings.freeze_tries,
+            freeze_pause: settings.freeze_pause,
+            mismatches: settings.mismatches,
+            lease: settings.lease,
+            source_reads: settings.source_reads,
+            stuck_after: settings.stuck_after,
+        };
+        Self { numbers, settings }
+    }
+}
+
+/// Everything the executor is made of.
+pub struct Parts<S> {
+    /// This region.
+    pub region: RegionId,
+    /// Numbers.
+    pub options: Options,
+    /// Time, randomness, faults.
+    pub ctx: Ctx,
+    /// The store.
+    pub store: S,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// The objects.
+    pub objects: Arc<dyn ObjectStore>,
+    /// The other regions.
+    pub peers: Arc<dyn Peers>,
+    /// Every region's policy.
+    pub policies: Arc<Policies>,
+    /// This region's log.
+    pub closing: Arc<dyn Closing>,
+    /// Practices' enrolments.
+    pub enrolments: Arc<dyn Enrolments>,
+}
+
+/// Transfers of one region. Cheap to clone.
+pub struct Transfers<S>(Arc<Inner<S>>);
+
+impl<S> Clone for Transfers<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct Inner<S> {
+    parts: Parts<S>,
+    changes: broadcast::Sender<TransferId>,
+    running: Mutex<BTreeSet<TransferId>>,
+    /// One lock a transfer: a destination's rows are pulled by one task at a time.
+    work: Mutex<BTreeMap<TransferId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl<S> std::ops::Deref for Transfers<S> {
+    type Target = Parts<S>;
+    fn deref(&self) -> &Parts<S> {
+        &self.0.parts
+    }
+}
+
+impl<S: TransferStore> Transfers<S> {
+    /// An executor of these parts.
+    #[must_use]
+    pub fn new(parts: Parts<S>) -> Self {
+        let (changes, _) = broadcast::channel(1024);
+        Self(Arc::new(Inner { parts, changes, running: Mutex::default(), work: Mutex::default() }))
+    }
+
+    /// Ids of transfers as they change in this process; a slow reader may miss some and must look again.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<TransferId> {
+        self.0.changes.subscribe()
+    }
+
+    /// Tells watchers that a transfer has changed, from outside the steps.
+    pub(crate) fn notify(&self, transfer: TransferId) {
+        self.changed(transfer);
+    }
+
+    /// Tells watchers that a transfer has changed.
+    fn changed(&self, transfer: TransferId) {
+        // Nobody listening is fine: everybody polls besides.
+        if self.0.changes.send(transfer).is_err() {
+            tracing::trace!("nobody watches transfers");
+        }
+    }
+
+    fn numbers(&self) -> &Numbers {
+        &self.options.numbers
+    }
+
+    /// The row of a transfer in which this region is the source.
+    async fn source(&self, transfer: TransferId) -> Result<Source> {
+        match self.store.find(transfer).await? {
+            Some(Row::Source(row)) => Ok(*row),
+            _ => Err(Error::new(Code::NotFound).at("transfer")),
+        }
+    }
+
+    /// The row of a transfer in which this region is the destination.
+    async fn destination(&self, transfer: TransferId) -> Result<Destination> {
+        match self.store.find(transfer).await? {
+            Some(Row::Destination(row)) => Ok(*row),
+            _ => Err(Error::new(Code::NotFound).at("transfer")),
+        }
+    }
+
+    /// Whether a background step of the transfer runs in this process.
+    fn busy(&self, transfer: TransferId) -> bool {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).contains(&transfer)
+    }
+
+    /// Starts a background step unless one runs already. Its end is told to watchers; an error is
+    /// logged by code and left for the next time somebody asks.
+    fn background<F>(&self, transfer: TransferId, name: &'static str, work: F)
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        if !self.0.running.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer) {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            let _running = Running { this: this.clone(), transfer };
+            if let Err(error) = work.await {
+                tracing::warn!(%transfer, step = name, code = error.code().as_str(), cause = ?error, "a step did not finish");
+            }
+        });
+    }
+
+    /// The lock that one task at a time holds while it changes what is staged.
+    fn work_lock(&self, transfer: TransferId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.work.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|id, lock| *id == transfer || Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(transfer).or_default())
+    }
+}
+
+/// A background step under way; its end frees the place and tells watchers, also when it panics.
+struct Running<S: TransferStore> {
+    this: Transfers<S>,
+    transfer: TransferId,
+}
+
+impl<S: TransferStore> Drop for Running<S> {
+    fn drop(&mut self) {
+        self.this.0.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.transfer);
+        self.this.changed(self.transfer);
+    }
+}

@@ -1,0 +1,215 @@
+//! Requesting, consenting, withdrawing.
+
+use std::sync::Arc;
+
+use domicile_crypto::sha256;
+use domicile_evidence::statement::{AbortReason, SignedStatement};
+use domicile_transfer_protocol::rows::{ConsentEventRow, ConsentRow};
+use domicile_transfer_protocol::source::ConsentGiven;
+use domicile_transfer_protocol::store::{NewConsent, Request};
+use domicile_transfer_protocol::{Digest, Source, TransferStore};
+use domicile_types::{
+    AccountId, Actor, AuditScope, Code, ConsentId, Error, RegionId, Result, Timestamp, TransferId,
+};
+
+use super::{Offer, Transfers};
+
+/// What a client accepted, as they named it.
+#[derive(Clone, Debug)]
+pub struct GivenConsent {
+    /// The offer's digest.
+    pub offer: Digest,
+    /// The destination.
+    pub destination: RegionId,
+    /// The text's version.
+    pub notice_version: String,
+    /// The text's language.
+    pub locale: String,
+    /// Whether to keep a forwarding locator.
+    pub locator: bool,
+}
+
+/// A consent's bound facts, hashed length-prefixed.
+struct Bound<'a> {
+    id: ConsentId,
+    row: &'a Source,
+    account: AccountId,
+    given: &'a GivenConsent,
+    notice: Digest,
+    at: Timestamp,
+}
+
+impl Bound<'_> {
+    fn digest(&self) -> Digest {
+        let attempt = self.row.attempt.to_be_bytes();
+        let at = self.at.micros().to_be_bytes();
+        let parts: [&[u8]; 11] = [
+            b"domicile/consent/1",
+            self.id.as_bytes(),
+            self.row.transfer.as_bytes(),
+            &attempt,
+            self.account.as_bytes(),
+            self.row.from.as_str().as_bytes(),
+            self.row.to.as_str().as_bytes(),
+            self.given.offer.as_bytes(),
+            self.given.notice_version.as_bytes(),
+            self.notice.as_bytes(),
+            &at,
+        ];
+        let mut bytes = Vec::with_capacity(256);
+        for part in parts {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        Digest(sha256(&bytes))
+    }
+}
+
+impl<S: TransferStore> Transfers<S> {
+    /// The client asks for a move of their own record.
+    ///
+    /// # Errors
+    /// [`Code::TransferNotAllowed`] for a pair the regions do not allow; what the store refuses.
+    pub async fn request(&self, scope: Arc<AuditScope>, to: RegionId, idempotency: String) -> Result<Source> {
+        let subject = scope.actor.subject()?;
+        let account = scope.actor.account()?;
+        scope.concerns(subject);
+        if self.policies.allowed(&self.region, &to).is_none() {
+            return Err(Error::new(Code::TransferNotAllowed).at(to.as_str()));
+        }
+        self.peers.client(&to)?;
+        if !(16..=64).contains(&idempotency.len()) {
+            return Err(Error::new(Code::InvalidRequest).at("idempotency_key"));
+        }
+        let transfer = TransferId::generate(&self.ctx);
+        scope.moves(transfer);
+        let request = Request { transfer, subject, account, to, idempotency };
+        let row = self.store.request(request, Some(scope)).await?;
+        self.changed(row.transfer);
+        Ok(row)
+    }
+
+    /// The source row of the caller's own transfer; another's is not found.
+    pub(super) async fn own_source(&self, actor: &Actor, transfer: TransferId) -> Result<Source> {
+        let subject = actor.subject()?;
+        let row = self.source(transfer).await?;
+        if row.subject == subject { Ok(row) } else { Err(Error::new(Code::NotFound).at("transfer")) }
+    }
+
+    /// The offer of the caller's own transfer, if there is one yet.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for another's transfer; [`Code::OfferNotReady`].
+    pub async fn offer(&self, scope: &AuditScope, transfer: TransferId) -> Result<(Source, Option<Offer>)> {
+        let row = self.own_source(&scope.actor, transfer).await?;
+        scope.concerns(row.subject);
+        scope.moves(transfer);
+        let text = self.store.offer(transfer).await?;
+        Ok((row, text.as_deref().map(Offer::read).transpose()?))
+    }
+
+    /// The client consents to exactly one offer.
+    ///
+    /// # Errors
+    /// One code for each way in which the consent does not fit; zero bytes have been sent.
+    pub async fn consent(
+        &self,
+        scope: Arc<AuditScope>,
+        transfer: TransferId,
+        given: GivenConsent,
+    ) -> Result<(Source, SignedStatement)> {
+        let (row, offer) = self.offer(&scope, transfer).await?;
+        let account = scope.actor.account()?;
+        let offer = offer.ok_or_else(|| Error::new(Code::OfferNotReady))?;
+        let (locale, notice) = offer.notice(&given.locale);
+        let now = self.ctx.now();
+        let notice = Digest(sha256(notice.as_bytes()));
+        let id = ConsentId::generate(&self.ctx);
+        let digest = Bound { id, row: &row, account, given: &given, notice, at: now }.digest();
+        let decided = ConsentGiven {
+            id,
+            account,
+            authenticated_at: scope.actor.authenticated_at,
+            offer: given.offer,
+            destination: given.destination.clone(),
+            notice_version: given.notice_version.clone(),
+            offered_version: offer.notice_version.clone(),
+            digest,
+            locator: given.locator,
+        };
+        let consent = ConsentRow {
+            consent: id,
+            account,
+            purpose: "transfer".to_owned(),
+            transfer: Some(transfer),
+            attempt: row.attempt,
+            source: row.from.clone(),
+            destination: Some(given.destination),
+            offer: Some(given.offer),
+            digest,
+            notice_version: given.notice_version,
+            locale: locale.to_owned(),
+            notice,
+            status: "active".to_owned(),
+            given_at: now,
+            expires_at: now.plus(self.numbers().consent_valid),
+            ended_at: None,
+            locator: given.locator,
+        };
+        let numbers = self.numbers().clone();
+        let decision = Arc::new(move |facts: &_| {
+            let facts: &domicile_transfer_protocol::SourceFacts = facts;
+            facts.consent(&decided, &numbers).map(Some)
+        });
+        let consent = NewConsent { row: consent, subject: row.subject };
+        let answer = self.store.consent(transfer, consent, Some(scope), decision).await?;
+        self.changed(transfer);
+        Ok(answer)
+    }
+
+    /// The client withdraws. Acknowledged by this region alone: what the destination holds can never be
+    /// opened, because the travel key is gone before this answers.
+    ///
+    /// # Errors
+    /// [`Code::TransferComplete`] from Released on.
+    pub async fn withdraw(&self, scope: Arc<AuditScope>, transfer: TransferId) -> Result<Source> {
+        let row = self.own_source(&scope.actor, transfer).await?;
+        scope.concerns(row.subject);
+        scope.moves(transfer);
+        self.abort(transfer, AbortReason::Withdrawn, Some(scope)).await
+    }
+
+    /// Ends a transfer that has not completed, and destroys its travel key.
+    pub(crate) async fn abort(
+        &self,
+        transfer: TransferId,
+        reason: AbortReason,
+        scope: Option<Arc<AuditScope>>,
+    ) -> Result<Source> {
+        let decision = Arc::new(move |facts: &domicile_transfer_protocol::SourceFacts| facts.abort(reason));
+        let row = self.store.decide_source("transfer_abort", transfer, None, scope, decision).await?;
+        self.ctx.faults.hit("aborting.before_key");
+        self.after_abort(&row).await?;
+        self.changed(transfer);
+        Ok(row)
+    }
+
+    /// What follows an abort at the source: the travel key and the stored digests go. Repeatable.
+    pub(crate) async fn after_abort(&self, row: &Source) -> Result<()> {
+        if row.abort.is_none() {
+            return Ok(());
+        }
+        self.drop_travel_key(row.transfer).await?;
+        self.store.forget_sent(row.transfer).await
+    }
+
+    /// Every consent of the caller's record with its history, newest first.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] for anybody but a client.
+    pub async fn consents(&self, scope: &AuditScope) -> Result<(Vec<ConsentRow>, Vec<ConsentEventRow>)> {
+        let subject = scope.actor.subject()?;
+        scope.concerns(subject);
+        self.store.consents(subject).await
+    }
+}

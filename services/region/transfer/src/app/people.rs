@@ -1,0 +1,127 @@
+//! What people see: status, lists, receipts.
+
+use domicile_evidence::statement::SignedStatement;
+use domicile_transfer_protocol::rows::Progress;
+use domicile_transfer_protocol::store::{Listing, Row};
+use domicile_transfer_protocol::{State, TransferStore};
+use domicile_types::{AuditScope, Code, Error, Result, Role, SubjectId, TransferId};
+
+use super::{Offer, Transfers};
+
+/// A transfer with its exact progress.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The row.
+    pub row: Row,
+    /// How far copying is; only the source knows.
+    pub progress: Progress,
+}
+
+/// Everything a client or an auditor takes away from a transfer.
+pub struct Receipt {
+    /// The transfer.
+    pub status: Status,
+    /// The offer that was accepted, where this region has it.
+    pub offer: Option<Offer>,
+    /// Both lanes, the source's first.
+    pub statements: Vec<SignedStatement>,
+    /// Checkpoints of both logs.
+    pub checkpoints: Vec<String>,
+}
+
+impl<S: TransferStore> Transfers<S> {
+    /// One transfer, for the client whose record it moves, an operator or compliance staff.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for anybody else.
+    pub async fn status(&self, scope: &AuditScope, transfer: TransferId) -> Result<Status> {
+        let row = self.store.find(transfer).await?;
+        let row =
+            row.filter(|row| may_see(scope, row)).ok_or_else(|| Error::new(Code::NotFound).at("transfer"))?;
+        scope.moves(transfer);
+        if let Some(subject) = subject_of(&row) {
+            scope.concerns(subject);
+        }
+        self.with_progress(row).await
+    }
+
+    /// The caller's transfers, or every one of the region for operators and compliance staff.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list(&self, scope: &AuditScope, resting: bool) -> Result<Vec<Status>> {
+        let listing = match scope.actor.role {
+            Role::Client => Listing::Subject(scope.actor.subject()?),
+            _ => Listing::Everything,
+        };
+        let mut all = Vec::new();
+        for row in self.store.list(listing, resting).await? {
+            all.push(self.with_progress(row).await?);
+        }
+        Ok(all)
+    }
+
+    async fn with_progress(&self, row: Row) -> Result<Status> {
+        let progress = match &row {
+            Row::Source(source) if source.state.copies() => self.store.progress(source.transfer).await?,
+            Row::Source(source) => source.staged.as_ref().map(whole).unwrap_or_default(),
+            Row::Destination(row) => row.staged.as_ref().map(whole).unwrap_or_default(),
+        };
+        Ok(Status { row, progress })
+    }
+
+    /// The receipt bundle; complete once the transfer is closed.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for anybody but the client and compliance staff.
+    pub async fn receipt(&self, scope: &AuditScope, transfer: TransferId) -> Result<Receipt> {
+        let status = self.status(scope, transfer).await?;
+        let (from, to) = match &status.row {
+            Row::Source(row) => (row.from.clone(), row.to.clone()),
+            Row::Destination(row) => (row.from.clone(), row.to.clone()),
+        };
+        let mut statements = self.store.statements(transfer, from, 0).await?;
+        statements.extend(self.store.statements(transfer, to, 0).await?);
+        let offer = self.store.offer(transfer).await?;
+        Ok(Receipt {
+            status,
+            offer: offer.as_deref().map(Offer::read).transpose()?,
+            statements,
+            checkpoints: self.store.checkpoints(transfer).await?,
+        })
+    }
+}
+
+fn whole(claim: &domicile_transfer_protocol::source::StagedClaim) -> Progress {
+    Progress {
+        rows_done: claim.rows,
+        rows_total: claim.rows,
+        objects_done: claim.objects,
+        objects_total: claim.objects,
+        bytes_done: claim.bytes,
+        bytes_total: claim.bytes,
+    }
+}
+
+/// The state of a row in either role.
+pub(crate) fn state_of(row: &Row) -> State {
+    match row {
+        Row::Source(row) => row.state,
+        Row::Destination(row) => row.state,
+    }
+}
+
+fn subject_of(row: &Row) -> Option<SubjectId> {
+    match row {
+        Row::Source(row) => Some(row.subject),
+        Row::Destination(row) => row.subject,
+    }
+}
+
+fn may_see(scope: &AuditScope, row: &Row) -> bool {
+    match scope.actor.role {
+        Role::Operator | Role::Compliance => true,
+        Role::Client => scope.actor.subject.is_some() && subject_of(row) == scope.actor.subject,
+        _ => false,
+    }
+}

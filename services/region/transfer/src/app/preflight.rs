@@ -1,0 +1,249 @@
+//! Preflight: what would move, whether both regions can, and the offer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use domicile_config::policy::NoticeFacts;
+use domicile_evidence::statement::SignedStatement;
+use domicile_proto::transfer::v1::{KindVersion, PreflightRequest, PreflightResponse};
+use domicile_transfer_protocol::rows::Totals;
+use domicile_transfer_protocol::source::PROTOCOL_VERSION;
+use domicile_transfer_protocol::{
+    Destination, DestinationFacts, Received, Source, SourceFacts, State, TransferStore, destination,
+};
+use domicile_types::{Code, Error, PracticeId, RegionId, Result, Timestamp, TransferId};
+
+use super::offer::KindOffer;
+use super::{Offer, Transfers};
+use crate::convert;
+
+/// Bytes a second that a transfer moves on a small machine; only for the expected time of the offer.
+const EXPECTED_BYTES_PER_SECOND: u64 = 40_000_000;
+/// Rows a second, likewise.
+const EXPECTED_ROWS_PER_SECOND: u64 = 10_000;
+/// Rows a second that adoption opens during a freeze.
+const EXPECTED_FREEZE_ROWS_PER_SECOND: u64 = 40_000;
+
+/// A source's question at the destination.
+pub struct Invitation {
+    /// The region that asks, by its certificate.
+    pub from: RegionId,
+    /// The source's Requested.
+    pub requested: SignedStatement,
+    /// The protocol version the source speaks.
+    pub protocol: u32,
+    /// Kinds and their highest schema versions.
+    pub kinds: Vec<(String, u32)>,
+    /// The practices in the record.
+    pub practices: Vec<PracticeId>,
+}
+
+impl<S: TransferStore> Transfers<S> {
+    /// Source: gathers the totals, asks the destination, makes the offer. Blockers leave the transfer
+    /// Requested, and the step is asked for again.
+    pub(super) async fn preflight(&self, transfer: TransferId) -> Result<()> {
+        let row = self.source(transfer).await?;
+        if row.state != State::Requested {
+            return Ok(());
+        }
+        let totals = self.store.totals(row.subject).await?;
+        let mut blockers = self.local_blockers(&row, &totals).await?;
+        let answer = self.ask_destination(&row, &totals).await?;
+        blockers.extend(answer.blockers);
+        let statement = answer.preflighted.filter(|_| blockers.is_empty());
+        let Some(statement) = statement else { return self.blocked(&row, blockers).await };
+        let signed = convert::signed(statement)?;
+        let received = Received::verify(signed, &self.peers.keys(&row.to)?.statement)?;
+        let offer = self.make_offer(&row, &totals)?;
+        self.store.keep_offer(transfer, offer.canonical()?).await?;
+        self.ctx.faults.hit("preflighted.before_commit");
+        let digest = offer.digest()?;
+        let kinds = u32::try_from(totals.kinds.len()).unwrap_or(u32::MAX);
+        let numbers = self.numbers().clone();
+        let decision = Arc::new(move |facts: &SourceFacts| {
+            facts.preflighted(digest, kinds, received.clone(), &numbers).map(Some)
+        });
+        self.store.decide_source("transfer_preflighted", transfer, None, None, decision).await?;
+        Ok(())
+    }
+
+    async fn blocked(&self, row: &Source, blockers: Vec<String>) -> Result<()> {
+        if row.blockers == blockers {
+            return Ok(());
+        }
+        let decision = Arc::new(move |facts: &SourceFacts| facts.blocked(blockers.clone()).map(Some));
+        self.store.decide_source("transfer_blocked", row.transfer, None, None, decision).await?;
+        Ok(())
+    }
+
+    async fn local_blockers(&self, row: &Source, totals: &Totals) -> Result<Vec<String>> {
+        let mut blockers = Vec::new();
+        if totals.held {
+            blockers.push(Code::LegalHold.as_str().to_owned());
+        }
+        if totals.uploads_open > 0 {
+            blockers.push(blocker(Code::TransferBlocked, "an upload is open"));
+        }
+        for practice in &totals.practices {
+            if !self.enrolments.instructs(*practice, &row.to).await? {
+                blockers.push(blocker(Code::AgreementMissing, &format!("practice {practice}")));
+            }
+        }
+        Ok(blockers)
+    }
+
+    async fn ask_destination(&self, row: &Source, totals: &Totals) -> Result<PreflightResponse> {
+        let own = self.store.statements(row.transfer, self.region.clone(), 0).await?;
+        let requested = own.into_iter().next().ok_or_else(|| Error::new(Code::Internal))?;
+        let kinds = totals.kinds.iter();
+        let request = PreflightRequest {
+            transfer_id: row.transfer.to_string(),
+            attempt: row.attempt,
+            requested: Some(convert::statement(requested)),
+            protocol_version: u32::from(PROTOCOL_VERSION),
+            kinds: kinds
+                .map(|(kind, t)| KindVersion { kind: kind.clone(), schema: t.schema.into() })
+                .collect(),
+            rows_rounded: totals.rows().next_power_of_two(),
+            bytes_rounded: totals.bytes().next_power_of_two(),
+            practice_ids: totals.practices.iter().map(ToString::to_string).collect(),
+        };
+        let answer = self.peers.client(&row.to)?.preflight(request).await;
+        Ok(answer.map_err(|status| convert::peer_error(&status))?.into_inner())
+    }
+
+    fn make_offer(&self, row: &Source, totals: &Totals) -> Result<Offer> {
+        let refuse = || Error::new(Code::TransferNotAllowed).at(row.to.as_str());
+        let outbound = self.policies.allowed(&row.from, &row.to).ok_or_else(refuse)?;
+        let policy = self.policies.get(&row.from).ok_or_else(refuse)?;
+        let facts = NoticeFacts { policies: &self.policies, source: &row.from, destination: &row.to };
+        let mut notices = BTreeMap::new();
+        for notice in policy.notices() {
+            notices.insert(notice.locale.clone(), notice.render(&facts)?);
+        }
+        let kinds = totals.kinds.iter();
+        let kinds =
+            kinds.map(|(kind, t)| (kind.clone(), KindOffer { rows: t.rows, bytes: t.bytes })).collect();
+        let now = self.ctx.now();
+        Ok(Offer {
+            transfer: row.transfer,
+            attempt: row.attempt,
+            source: row.from.clone(),
+            destination: row.to.clone(),
+            mechanism: outbound.mechanism.clone(),
+            kinds,
+            objects: totals.objects,
+            object_bytes: totals.object_bytes,
+            expected_ms: expected_ms(totals),
+            expected_freeze_ms: 100 + totals.rows().saturating_mul(1_000) / EXPECTED_FREEZE_ROWS_PER_SECOND,
+            expires_at: self.offer_expiry(now),
+            notice_version: policy.notice_version().to_owned(),
+            notices,
+            default_locale: policy.default_locale().to_owned(),
+            stays_behind: stays_behind(),
+        })
+    }
+
+    fn offer_expiry(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.numbers().offer_open)
+    }
+
+    /// Destination: whether this region would take the record. Leaves the transfer's row here, and its
+    /// own Preflighted when nothing blocks. Repeatable: the same statement again.
+    ///
+    /// # Errors
+    /// [`Code::StatementInvalid`] when the Requested does not verify or is not the asking region's.
+    pub async fn answer_preflight(
+        &self,
+        invitation: Invitation,
+    ) -> Result<(Vec<String>, Option<SignedStatement>)> {
+        let keys = self.peers.keys(&invitation.from)?;
+        let received = Received::verify(invitation.requested, &keys.statement)?;
+        if received.statement.origin != invitation.from {
+            return Err(Error::new(Code::StatementInvalid).at("origin"));
+        }
+        let transfer = received.statement.transfer;
+        let row = self.invite(received).await?;
+        let blockers =
+            self.destination_blockers(&row, invitation.protocol, &invitation.kinds, &invitation.practices);
+        let blockers = blockers.await?;
+        if blockers.is_empty() && row.state == State::Requested {
+            let kinds = u32::try_from(invitation.kinds.len()).unwrap_or(u32::MAX);
+            let decision = Arc::new(move |facts: &DestinationFacts| match facts.row.state {
+                State::Requested => facts.preflighted(kinds).map(Some),
+                _ => Ok(None),
+            });
+            self.store.decide_destination("transfer_accept", transfer, None, decision).await?;
+        }
+        self.changed(transfer);
+        if !blockers.is_empty() {
+            return Ok((blockers, None));
+        }
+        let own = self.store.statements(transfer, self.region.clone(), 0).await?;
+        Ok((blockers, own.into_iter().next()))
+    }
+
+    /// Takes in a transfer that comes here.
+    pub(super) async fn invite(&self, received: Received) -> Result<Destination> {
+        let here = self.region.clone();
+        let again = received.clone();
+        let now = self.ctx.now();
+        let decision =
+            Arc::new(move |_: &DestinationFacts| destination::invited(&here, again.clone(), now).map(Some));
+        self.store.invite(received, decision).await
+    }
+
+    async fn destination_blockers(
+        &self,
+        row: &Destination,
+        protocol: u32,
+        kinds: &[(String, u32)],
+        practices: &[PracticeId],
+    ) -> Result<Vec<String>> {
+        let mut blockers = Vec::new();
+        if protocol != u32::from(PROTOCOL_VERSION) {
+            blockers.push(blocker(Code::DestinationRefuses, "protocol version"));
+        }
+        if self.policies.allowed(&row.from, &row.to).is_none() {
+            blockers.push(blocker(Code::TransferNotAllowed, row.from.as_str()));
+        }
+        for (kind, schema) in kinds {
+            if !convert::understands(kind, *schema) {
+                blockers.push(blocker(Code::DestinationRefuses, kind));
+            }
+        }
+        for practice in practices {
+            if !self.enrolments.known(*practice).await? {
+                blockers.push(blocker(
+                    Code::AgreementMissing,
+                    &format!("practice {practice} at the destination"),
+                ));
+            }
+        }
+        Ok(blockers)
+    }
+}
+
+fn blocker(code: Code, place: &str) -> String {
+    format!("{} ({place})", code.as_str())
+}
+
+fn expected_ms(totals: &Totals) -> u64 {
+    let bytes = totals.bytes().saturating_mul(1_000) / EXPECTED_BYTES_PER_SECOND;
+    let rows = totals.rows().saturating_mul(1_000) / EXPECTED_ROWS_PER_SECOND;
+    1_000 + bytes + rows
+}
+
+/// What stays at the source after the move, and why.
+fn stays_behind() -> Vec<String> {
+    [
+        "The fact that the record moved, when, and to which region, without its content: so that requests are answered truthfully.",
+        "The audit log's entries, which name you by a pseudonym only: the law requires the log.",
+        "The consents and withdrawals of your transfers, under a random id: proof that the move was yours.",
+        "Signed statements of each step of this transfer, which name the transfer and not you.",
+        "What belongs to practitioners and practices: their accounts, hours and calendar.",
+        "A pointer from your e-mail address to the new region, for twelve months, only if you ask for it.",
+    ]
+    .map(str::to_owned)
+    .into()
+}

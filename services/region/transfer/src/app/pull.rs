@@ -1,0 +1,177 @@
+//! Destination: pulling pages until it is close behind.
+
+use std::time::Duration;
+
+use domicile_proto::transfer::v1::pull_page_response::Part;
+use domicile_proto::transfer::v1::{PageEnd, PullPageRequest, RowKey, TravelHead as HeadMessage, TravelRow};
+use domicile_transfer_protocol::release::Head;
+use domicile_transfer_protocol::rows::{StagedPage, StagedRow};
+use domicile_transfer_protocol::{Destination, DestinationFacts, Digest, State, TransferStore};
+use domicile_types::{Code, Error, ItemId, ObjectId, PageId, Result, TransferId};
+use std::sync::Arc;
+
+use super::Transfers;
+use super::streams::row_digest;
+use crate::convert;
+
+/// A page as it came, its digests checked.
+pub(super) struct Page {
+    head: Head,
+    rows: Vec<StagedRow>,
+    end: PageEnd,
+}
+
+impl<S: TransferStore> Transfers<S> {
+    /// Pulls in the background until few rows and no object are missing; repeatable, stops when the
+    /// transfer leaves Copying.
+    pub(super) fn start_pull(&self, transfer: TransferId) {
+        let this = self.clone();
+        self.background(transfer, "pull", async move {
+            let lock = this.work_lock(transfer);
+            let _held = lock.lock().await;
+            this.pull_until_close(transfer).await
+        });
+    }
+
+    async fn pull_until_close(&self, transfer: TransferId) -> Result<()> {
+        loop {
+            let row = self.destination(transfer).await?;
+            if row.state != State::Copying {
+                return Ok(());
+            }
+            if row.compare {
+                self.compare(&row).await?;
+                continue;
+            }
+            let row = self.pull_page(&row).await?;
+            let lag = row.revision.saturating_sub(row.cursor);
+            if lag <= self.numbers().freeze_lag_rows {
+                self.pull_objects(&row).await?;
+                return Ok(());
+            }
+            self.changed(transfer);
+        }
+    }
+
+    /// Pulls up to a revision: the last rows under a freeze.
+    pub(super) async fn pull_up_to(&self, transfer: TransferId, revision: u64) -> Result<()> {
+        loop {
+            let row = self.destination(transfer).await?;
+            if row.compare {
+                self.compare(&row).await?;
+            }
+            if row.cursor >= revision {
+                return self.pull_objects(&row).await;
+            }
+            self.pull_page(&row).await?;
+        }
+    }
+
+    async fn pull_page(&self, row: &Destination) -> Result<Destination> {
+        let page = self.fetch_page(row, row.cursor, Vec::new()).await?;
+        self.keep_page(row.transfer, page).await
+    }
+
+    /// Pulls named rows again.
+    pub(super) async fn pull_only(&self, row: &Destination, only: Vec<(ItemId, u32)>) -> Result<()> {
+        let keys = only
+            .iter()
+            .map(|(item, version)| RowKey { item_id: convert::bytes(item.as_bytes()), version: *version });
+        let page = self.fetch_page(row, 0, keys.collect()).await?;
+        self.keep_page(row.transfer, page).await.map(drop)
+    }
+
+    async fn fetch_page(&self, row: &Destination, after: u64, only: Vec<RowKey>) -> Result<Page> {
+        let request = PullPageRequest {
+            transfer_id: row.transfer.to_string(),
+            attempt: row.attempt,
+            after_revision: after,
+            max_rows: self.options.settings.page_rows,
+            only,
+        };
+        let answer = self.peers.client(&row.from)?.pull_page(request).await;
+        let mut stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
+        let (mut head, mut rows) = (None, Vec::new());
+        while let Some(message) = stream.message().await.map_err(|status| convert::peer_error(&status))? {
+            match message.part {
+                Some(Part::Head(part)) if head.is_none() => head = Some(part),
+                Some(Part::Rows(part)) if head.is_some() => rows.extend(part.rows),
+                Some(Part::End(end)) => return checked_page(head, rows, end),
+                _ => return Err(damaged("order")),
+            }
+        }
+        Err(damaged("cut"))
+    }
+
+    async fn keep_page(&self, transfer: TransferId, page: Page) -> Result<Destination> {
+        self.ctx.faults.hit("pull.before_stage");
+        let staged = StagedPage { page: page_id(&page.rows, &self.ctx), head: page.head };
+        let (cursor, revision) = (page.end.cursor, page.end.revision);
+        let decision = Arc::new(move |facts: &DestinationFacts| facts.pulled(cursor, revision).map(Some));
+        // A page by revision holds every row of its range; named rows do not (their page moves no cursor).
+        let revisions = page.rows.iter().map(|row| row.revision);
+        let range = if cursor > 0 { revisions.clone().min().zip(revisions.max()) } else { None };
+        let row = self.store.stage(transfer, staged, page.rows, range, decision).await?;
+        self.throttle(transfer).await;
+        Ok(row)
+    }
+
+    /// Waits as long as the configured rate asks for; nothing when there is no limit.
+    async fn throttle(&self, transfer: TransferId) {
+        let rate = self.options.settings.bytes_per_second;
+        let Some(micros) = self.options.settings.page_bytes.saturating_mul(1_000_000).checked_div(rate)
+        else {
+            return;
+        };
+        tracing::trace!(%transfer, micros, "the rate limit pauses the copy");
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+    }
+}
+
+fn page_id(rows: &[StagedRow], ctx: &domicile_types::Ctx) -> PageId {
+    rows.first().map_or_else(|| PageId::generate(ctx), |row| row.page)
+}
+
+/// Checks what can be checked without the key: every frame's digest, the order, the last row's mark.
+fn checked_page(head: Option<HeadMessage>, rows: Vec<TravelRow>, end: PageEnd) -> Result<Page> {
+    let head = head.ok_or_else(|| damaged("head"))?;
+    if usize::try_from(end.rows).ok() != Some(rows.len()) {
+        return Err(damaged("count"));
+    }
+    let head =
+        Head { header: head.header.to_vec(), salt: head.salt.to_vec(), commitment: head.commitment.to_vec() };
+    let page = domicile_crypto::travel::TravelHeader::decode(&head.header)?;
+    let domicile_crypto::travel::Unit::Page(page) = page.unit else { return Err(damaged("unit")) };
+    let count = rows.len();
+    let rows = rows.into_iter().enumerate();
+    let rows = rows.map(|(position, row)| staged_row(page, position, position + 1 == count, row));
+    Ok(Page { head, rows: rows.collect::<Result<_>>()?, end })
+}
+
+fn staged_row(page: PageId, position: usize, last: bool, row: TravelRow) -> Result<StagedRow> {
+    let digest = Digest::from_slice(&row.digest).ok_or_else(|| damaged("digest"))?;
+    if digest.0 != row_digest(&row.sealed_header, &row.sealed_payload) || row.last != last {
+        return Err(damaged("row"));
+    }
+    let object = if row.object_id.is_empty() {
+        None
+    } else {
+        Some(ObjectId::from_slice(&row.object_id).ok_or_else(|| damaged("object id"))?)
+    };
+    Ok(StagedRow {
+        item: ItemId::from_slice(&row.item_id).ok_or_else(|| damaged("item id"))?,
+        version: row.version,
+        revision: row.revision,
+        page,
+        position: u32::try_from(position).map_err(|_| damaged("position"))?,
+        last,
+        digest,
+        sealed_header: row.sealed_header.to_vec(),
+        sealed_payload: row.sealed_payload.to_vec(),
+        object,
+    })
+}
+
+pub(super) fn damaged(place: &str) -> Error {
+    Error::new(Code::ChunkDamaged).at(place)
+}

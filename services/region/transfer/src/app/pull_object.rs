@@ -1,0 +1,129 @@
+//! Destination: pulling objects, a few side by side, straight into the object store.
+
+use bytes::Bytes;
+use domicile_crypto::hash::sha256_parts;
+use domicile_crypto::sha256;
+use domicile_objects::ObjectName;
+use domicile_proto::transfer::v1::pull_object_response::Part;
+use domicile_proto::transfer::v1::{
+    ObjectEnd, PullObjectRequest, PullObjectResponse, TravelHead as HeadMessage,
+};
+use domicile_transfer_protocol::release::Head;
+use domicile_transfer_protocol::rows::{SentObject, StagedObject};
+use domicile_transfer_protocol::{Destination, Digest, TransferStore};
+use domicile_types::{Code, Error, ObjectId, Result};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use tonic::Streaming;
+
+use super::Transfers;
+use super::pull::damaged;
+use crate::convert;
+
+/// What came of an object besides its chunks.
+#[derive(Default)]
+struct Arriving {
+    head: Option<HeadMessage>,
+    digests: Vec<[u8; 32]>,
+    end: Option<ObjectEnd>,
+}
+
+impl<S: TransferStore> Transfers<S> {
+    /// Pulls every object that staged rows refer to and that is not here yet.
+    pub(super) async fn pull_objects(&self, row: &Destination) -> Result<()> {
+        let missing = self.store.missing_objects(row.transfer).await?;
+        stream::iter(missing.into_iter().map(Ok))
+            .try_for_each_concurrent(self.options.settings.objects_at_once, |object| async move {
+                self.pull_object(row, object).await?;
+                self.changed(row.transfer);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn pull_object(&self, row: &Destination, object: ObjectId) -> Result<()> {
+        let request = PullObjectRequest {
+            transfer_id: row.transfer.to_string(),
+            attempt: row.attempt,
+            object_id: convert::bytes(object.as_bytes()),
+        };
+        let answer = self.peers.client(&row.from)?.pull_object(request).await;
+        let stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
+        let name = ObjectName::staging(row.transfer, object);
+        // A file without its row is from an attempt that was cut off: its seal is another.
+        self.objects.delete(&name).await?;
+        let arriving = Arc::new(Mutex::new(Arriving::default()));
+        self.objects.create(&name, chunks(stream, Arc::clone(&arriving)).boxed()).await?;
+        let arrived = std::mem::take(&mut *arriving.lock().unwrap_or_else(PoisonError::into_inner));
+        self.ctx.faults.hit("object.before_stage");
+        self.store.stage_object(row.transfer, staged(object, arrived)?).await
+    }
+}
+
+/// The chunks of an arriving object; head, digests and end are noted on the way. Ends with an error when
+/// the stream is cut or does not add up, so that the store keeps nothing.
+fn chunks(
+    stream: Streaming<PullObjectResponse>,
+    arriving: Arc<Mutex<Arriving>>,
+) -> impl futures::Stream<Item = Result<Bytes>> + Send {
+    stream::try_unfold((stream, arriving), |(mut stream, arriving)| async move {
+        loop {
+            let message = stream.message().await.map_err(|status| convert::peer_error(&status))?;
+            let part = message.and_then(|message| message.part).ok_or_else(|| damaged("cut"))?;
+            let chunk = arriving.lock().unwrap_or_else(PoisonError::into_inner).take_in(part)?;
+            match chunk {
+                Taken::Chunk(chunk) => return Ok(Some((chunk, (stream, arriving)))),
+                Taken::Head => {}
+                Taken::End => return Ok(None),
+            }
+        }
+    })
+}
+
+enum Taken {
+    Head,
+    Chunk(Bytes),
+    End,
+}
+
+impl Arriving {
+    fn take_in(&mut self, part: Part) -> Result<Taken> {
+        match part {
+            Part::Head(head) if self.head.is_none() => {
+                self.head = Some(head);
+                Ok(Taken::Head)
+            }
+            Part::Chunk(chunk) if self.head.is_some() => {
+                self.digests.push(sha256(&chunk));
+                Ok(Taken::Chunk(chunk))
+            }
+            Part::End(end) if self.head.is_some() => {
+                let parts: Vec<&[u8]> = self.digests.iter().map(<[u8; 32]>::as_slice).collect();
+                let whole = end.digest.as_ref() == sha256_parts(&parts).as_slice()
+                    && usize::try_from(end.chunks).ok() == Some(self.digests.len());
+                self.end = Some(end);
+                if whole { Ok(Taken::End) } else { Err(damaged("object")) }
+            }
+            _ => Err(damaged("order")),
+        }
+    }
+}
+
+fn staged(object: ObjectId, arrived: Arriving) -> Result<StagedObject> {
+    let (Some(head), Some(end)) = (arrived.head, arrived.end) else {
+        return Err(Error::new(Code::ChunkDamaged).at("cut"));
+    };
+    Ok(StagedObject {
+        sent: SentObject {
+            object,
+            chunks: end.chunks,
+            digest: Digest::from_slice(&end.digest).ok_or_else(|| damaged("digest"))?,
+            length: end.length,
+        },
+        head: Head {
+            header: head.header.to_vec(),
+            salt: head.salt.to_vec(),
+            commitment: head.commitment.to_vec(),
+        },
+    })
+}

@@ -1,0 +1,171 @@
+//! Destination: sealing everything again under fresh record keys the source never knew.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domicile_crypto::object::{ObjectPlace, ObjectSealer};
+use domicile_crypto::travel::Unit;
+use domicile_crypto::{Key32, TransferKey, aad, seal, sha256};
+use domicile_objects::ObjectName;
+use domicile_transfer_protocol::rows::{RekeyedRow, SourceObject, StagedObject, TravellingRow};
+use domicile_transfer_protocol::{Destination, DestinationFacts, Digest, State, TransferStore};
+use domicile_types::{Code, Error, Result, TransferId};
+use futures::stream::{self, StreamExt as _};
+use std::collections::BTreeMap;
+
+use super::Transfers;
+use super::adopt::openers;
+use super::send::chunk_of;
+use super::streams::{Route, frame, opener};
+
+/// Rows sealed again in one transaction.
+const BATCH: u32 = 200;
+/// Staged rows and pages dropped in one transaction.
+const PURGE_BATCH: u32 = 2_000;
+/// Bytes a travel chunk has beyond its plaintext.
+const TRAVEL_CHUNK: u64 = (domicile_crypto::object::CHUNK + domicile_crypto::travel::OVERHEAD) as u64;
+
+impl<S: TransferStore> Transfers<S> {
+    /// Seals everything again in the background, then signs once a backup covers it.
+    pub(super) fn start_rekey(&self, transfer: TransferId) {
+        let this = self.clone();
+        self.background(transfer, "rekey", async move { this.rekey(transfer).await });
+    }
+
+    async fn rekey(&self, transfer: TransferId) -> Result<()> {
+        let row = self.destination(transfer).await?;
+        if row.state != State::Adopted {
+            return Ok(());
+        }
+        self.rekey_rows(&row).await?;
+        self.rekey_objects(&row).await?;
+        self.ctx.faults.hit("rekey.before_key_drop");
+        // Nothing here needs them any more: what travelled can be opened by nobody from now on.
+        self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await?;
+        self.keyring.destroy_transfer_key(transfer, TransferKey::HpkePrivate).await?;
+        let objects = self.drop_staging(transfer).await?;
+        let staged = row.staged.as_ref().ok_or_else(|| Error::new(Code::TransferState))?;
+        tracing::debug!(%transfer, objects, "staging is empty");
+        let backup = self.store.backed_up(transfer).await?;
+        let (rows, objects) = (staged.rows, staged.objects);
+        let decision = Arc::new(move |facts: &DestinationFacts| match facts.row.state {
+            State::Adopted => facts.rekeyed(rows, objects, backup).map(Some),
+            _ => Ok(None),
+        });
+        self.store.decide_destination("transfer_rekeyed", transfer, None, decision).await?;
+        Ok(())
+    }
+
+    async fn rekey_rows(&self, row: &Destination) -> Result<()> {
+        loop {
+            let rows = self.store.travelling(row.transfer, BATCH).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let key = self.travel_key(row.transfer).await?;
+            let again = self.rekey_batch(row, &key, rows).await?;
+            self.ctx.faults.hit("rekey.before_batch");
+            self.store.rekey(row.transfer, again).await?;
+        }
+    }
+
+    async fn rekey_batch(
+        &self,
+        row: &Destination,
+        key: &Key32,
+        rows: Vec<TravellingRow>,
+    ) -> Result<Vec<RekeyedRow>> {
+        let openers = openers(row, key, &self.store.staged_pages(row.transfer).await?)?;
+        let mut again = Vec::with_capacity(rows.len());
+        let mut keys: BTreeMap<_, (u32, Arc<Key32>)> = BTreeMap::new();
+        for mut travelling in rows {
+            let staged = &travelling.staged;
+            let damaged = || Error::new(Code::ChunkDamaged).at("payload");
+            let opener = openers.get(&staged.page).ok_or_else(damaged)?;
+            let chunk = chunk_of(usize::try_from(staged.position).map_err(|_| damaged())?)? + 1;
+            let frame = frame(staged.item, staged.version, staged.revision);
+            let payload = opener.open_at(chunk, staged.last, &frame, &staged.sealed_payload)?;
+            let header = &mut travelling.header;
+            let practice = header.practice_id;
+            let (version, record) = match keys.get(&practice) {
+                Some(known) => known.clone(),
+                None => {
+                    let (version, key) = self.keyring.record_key(header.subject_id, practice).await?;
+                    keys.insert(practice, (version, Arc::clone(&key)));
+                    (version, key)
+                }
+            };
+            header.key_version = version;
+            let sealed = seal(&record, &self.ctx, &aad::item(&self.region, header), &payload)?;
+            again.push(RekeyedRow {
+                item: staged.item,
+                version: staged.version,
+                key_version: version,
+                digest: Digest(sha256(&sealed)),
+                sealed,
+            });
+        }
+        Ok(again)
+    }
+
+    async fn rekey_objects(&self, row: &Destination) -> Result<()> {
+        for (object, staged) in self.store.travelling_objects(row.transfer).await? {
+            let key = self.travel_key(row.transfer).await?;
+            self.rekey_object(row, &key, &object, &staged).await?;
+        }
+        Ok(())
+    }
+
+    async fn rekey_object(
+        &self,
+        row: &Destination,
+        key: &Key32,
+        object: &SourceObject,
+        staged: &StagedObject,
+    ) -> Result<()> {
+        let header = Route::of_destination(row)?.header(Unit::Object(object.object));
+        let opener = opener(key, &staged.head, &header)?;
+        let (version, record) = self.keyring.record_key(object.subject, object.practice).await?;
+        let place = ObjectPlace {
+            region: self.region.clone(),
+            subject: object.subject,
+            practice: object.practice,
+            object: object.object,
+            key_version: version,
+        };
+        let sealer = ObjectSealer::new(Key32::from_bytes(record.expose()), place);
+        let from = ObjectName::staging(row.transfer, object.object);
+        let to = ObjectName::object(object.subject, object.object);
+        // Left by a run that was cut off: sealed under a key version that may not be this one.
+        self.objects.delete(&to).await?;
+        let chunks = staged.sent.chunks;
+        let source = (opener, sealer, 0_u32);
+        let this = self.clone();
+        let stream = stream::try_unfold(source, move |(mut opener, mut sealer, index)| {
+            let (this, from) = (this.clone(), from.clone());
+            async move {
+                if index == chunks {
+                    return Ok(None);
+                }
+                let last = index + 1 == chunks;
+                let offset = u64::from(index) * TRAVEL_CHUNK;
+                let travelled = this.objects.read_range(&from, offset, TRAVEL_CHUNK).await?;
+                let plain = opener.open_next(&travelled, &[], last)?;
+                let sealed = sealer.seal_next(&this.ctx, &plain, last)?;
+                Ok::<_, Error>(Some((Bytes::from(sealed), (opener, sealer, index + 1))))
+            }
+        });
+        self.objects.create(&to, stream.boxed()).await?;
+        self.store.rekey_object(row.transfer, object.object, version).await
+    }
+
+    /// Drops everything staged: rows, pages, objects. Repeatable.
+    pub(super) async fn drop_staging(&self, transfer: TransferId) -> Result<u64> {
+        while self.store.purge(transfer, PURGE_BATCH).await? > 0 {}
+        let names = self.objects.list(&ObjectName::staging_prefix(transfer)).await?;
+        for name in &names {
+            self.objects.delete(name).await?;
+        }
+        Ok(names.len() as u64)
+    }
+}

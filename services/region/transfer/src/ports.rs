@@ -1,0 +1,61 @@
+//! What transfers need from others; the executable wires them.
+
+use async_trait::async_trait;
+use domicile_evidence::keys::{PublicKey, VerifierKey};
+use domicile_proto::transfer::v1::transfer_peer_service_client::TransferPeerServiceClient;
+use domicile_rpc::client::Channel;
+use domicile_types::{PracticeId, RegionId, Result, TransferId};
+
+/// The other regions.
+pub trait Peers: Send + Sync {
+    /// A client of a region's peer service.
+    ///
+    /// # Errors
+    /// [`domicile_types::Code::TransferNotAllowed`] for a region nobody configured.
+    fn client(&self, region: &RegionId) -> Result<TransferPeerServiceClient<Channel>>;
+
+    /// The keys pinned for a region.
+    ///
+    /// # Errors
+    /// As [`Peers::client`].
+    fn keys(&self, region: &RegionId) -> Result<PeerKeys>;
+}
+
+/// A region's pinned keys.
+#[derive(Clone, Debug)]
+pub struct PeerKeys {
+    /// Signs its statements.
+    pub statement: PublicKey,
+    /// Signs its log's checkpoints.
+    pub checkpoint: VerifierKey,
+}
+
+/// This region's audit log, for the closing of a transfer.
+#[async_trait]
+pub trait Closing: Send + Sync {
+    /// A checkpoint that covers this region's own entry of a statement, and the proof that it does; waits
+    /// until there is one.
+    async fn proof(&self, transfer: TransferId, statement: [u8; 32]) -> Result<LogProof>;
+}
+
+/// An entry under a checkpoint.
+#[derive(Clone, Debug)]
+pub struct LogProof {
+    /// The checkpoint, a C2SP signed note.
+    pub checkpoint: String,
+    /// The entry's index.
+    pub index: u64,
+    /// The entry.
+    pub entry: Vec<u8>,
+    /// RFC 6962 inclusion proof.
+    pub proof: Vec<[u8; 32]>,
+}
+
+/// Practices' enrolments.
+#[async_trait]
+pub trait Enrolments: Send + Sync {
+    /// Whether a practice of this region has an agreement and a standing instruction for a destination.
+    async fn instructs(&self, practice: PracticeId, destination: &RegionId) -> Result<bool>;
+    /// Whether a practice, of this or another region, is known here.
+    async fn known(&self, practice: PracticeId) -> Result<bool>;
+}
