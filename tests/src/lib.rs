@@ -1,4 +1,7 @@
 //! The harness of the tests that need more than one crate, and the tests themselves under `tests/`.
 
+pub mod clock;
+pub mod people;
 pub mod postgres;
+pub mod region;
 pub mod stores;

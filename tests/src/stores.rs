@@ -86,6 +86,7 @@ fn settings(
         sequencer_url,
         keys_url,
         max_connections: 8,
+        acquire: std::time::Duration::from_secs(30),
         production: false,
         policy_version: 1,
     })

@@ -51,8 +51,9 @@ impl Backups {
     /// Nobody's departure leaves half a copy behind.
     ///
     /// # Errors
-    /// [`Code::ConfigurationMissing`] on SQLite without a directory; [`Code::StoreUnavailable`] when the
-    /// copy cannot be written, or neither archive nor replica is past the position within a minute.
+    /// [`Code::BackupMissing`] on SQLite without a directory, and on PostgreSQL when neither archive nor
+    /// replica is past the position within a minute; [`Code::StoreUnavailable`] when a copy cannot be
+    /// written.
     pub async fn take(&self) -> Result<[u8; 32]> {
         let this = self.clone();
         let task = tokio::spawn(async move {
@@ -69,8 +70,8 @@ impl Backups {
     /// all of the copy of the data.
     async fn copy(&self) -> Result<[u8; 32]> {
         let directory = self.directory.as_ref();
-        let directory = directory
-            .ok_or_else(|| Error::new(Code::ConfigurationMissing).at("database.backup_directory"))?;
+        let directory =
+            directory.ok_or_else(|| Error::new(Code::BackupMissing).at("database.backup_directory"))?;
         std::fs::create_dir_all(directory).map_err(unwritable)?;
         let stem = format!("{}-{:020}", self.data.region, self.data.ctx.now().micros());
         let data = directory.join(format!("{stem}.data.sqlite"));
@@ -112,7 +113,7 @@ impl Backups {
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        Err(Error::new(Code::StoreUnavailable).at("neither archive nor replica covers the record yet"))
+        Err(Error::new(Code::BackupMissing).at("neither archive nor replica is past the record"))
     }
 }
 

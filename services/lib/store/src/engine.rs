@@ -1,6 +1,5 @@
 //! Runs transactions: in a task of their own, in the scope they act for, again when they lose a race.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,23 +196,6 @@ impl Engine {
                 tokio::time::sleep(backoff(&engine.ctx, tried)).await;
             }
             Err(Error::new(Code::StoreUnavailable).at("write-ahead log in use"))
-        });
-        task.await.unwrap_or_else(|_| Err(Error::new(Code::Internal)))
-    }
-
-    /// Copies an SQLite database, as it stands now, into a new file.
-    pub(crate) async fn copy_into(self: &Arc<Self>, file: &Path) -> Result<()> {
-        if self.backend == Backend::Postgres {
-            return Err(
-                Error::new(Code::BackupMissing).at("PostgreSQL is backed up by its archive or a replica")
-            );
-        }
-        let (engine, file) = (Arc::clone(self), file.display().to_string());
-        let task = tokio::spawn(async move {
-            let sql = "VACUUM INTO $1";
-            let statement =
-                sea_orm::Statement::from_sql_and_values(sea_orm::DbBackend::Sqlite, sql, [file.into()]);
-            engine.reader.execute_raw(statement).await.map(drop).map_err(failure::from_db)
         });
         task.await.unwrap_or_else(|_| Err(Error::new(Code::Internal)))
     }

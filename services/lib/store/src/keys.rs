@@ -50,14 +50,6 @@ impl KeyStore {
         Ok(Self { engine: Arc::new(Engine { backend, region, ctx, writer, reader, sequencer: None }) })
     }
 
-    /// Copies the key store, as it stands now, into a new file; SQLite only.
-    ///
-    /// # Errors
-    /// As [`Store::copy_into`](crate::Store::copy_into).
-    pub async fn copy_into(&self, file: &std::path::Path) -> Result<()> {
-        self.engine.copy_into(file).await
-    }
-
     /// Waits for what runs and closes every connection.
     ///
     /// # Errors

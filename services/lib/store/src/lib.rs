@@ -38,7 +38,6 @@
 //!   column named `value`. NULLs are bound as `None::<Type>`; `values!` takes ids, times, text, bytes, numbers.
 
 pub mod audit;
-pub mod backup;
 mod backup;
 mod bulk;
 mod check;

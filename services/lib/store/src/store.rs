@@ -169,14 +169,6 @@ impl Store {
         self.inner.engine.scrub().await
     }
 
-    /// Copies the database, as it stands now, into a new file; SQLite only.
-    ///
-    /// # Errors
-    /// [`Code::BackupMissing`] on PostgreSQL; [`Code::StoreUnavailable`] when it cannot be written.
-    pub async fn copy_into(&self, file: &std::path::Path) -> Result<()> {
-        self.inner.engine.copy_into(file).await
-    }
-
     /// Waits for transactions that run and entries that wait, and closes every connection. What comes
     /// afterwards is refused.
     ///

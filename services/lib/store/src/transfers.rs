@@ -9,9 +9,8 @@ use domicile_evidence::statement::{Body, SignedStatement, Statement, VERSION};
 use domicile_transfer_protocol::lanes::{Lanes, Received};
 use domicile_types::{Actor, AuditScope, Code, Error, RequestId, Result, SubjectId, TransferId};
 
-use crate::backup::Backup;
 use crate::queries::statement;
-use crate::{AuditFacts, Store, Tx};
+use crate::{AuditFacts, Backups, Store, Tx};
 
 mod adoption;
 mod destination;
@@ -25,7 +24,7 @@ pub struct SqlTransfers {
     store: Store,
     signer: Arc<dyn Signer>,
     options: Options,
-    backup: Arc<Backup>,
+    backups: Backups,
 }
 
 /// Durations the store itself looks at.
@@ -42,8 +41,8 @@ pub struct Options {
 impl SqlTransfers {
     /// Transfers over a store; `signer` holds this region's statement key.
     #[must_use]
-    pub fn new(store: Store, signer: Arc<dyn Signer>, options: Options, backup: Backup) -> Self {
-        Self { store, signer, options, backup: Arc::new(backup) }
+    pub fn new(store: Store, signer: Arc<dyn Signer>, options: Options, backups: Backups) -> Self {
+        Self { store, signer, options, backups }
     }
 
     /// The audit scope of a step nobody at a keyboard asked for.
