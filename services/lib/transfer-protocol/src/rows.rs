@@ -24,6 +24,8 @@ pub struct Totals {
     pub practices: Vec<PracticeId>,
     /// Whether a legal hold covers it.
     pub held: bool,
+    /// Psychotherapy notes (45 CFR 164.501).
+    pub psychotherapy: u64,
     /// Uploads that have not finished.
     pub uploads_open: u64,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domicile_config::TransferSettings;
-use domicile_config::policy::Policies;
+use domicile_config::policy::{Party, Policies};
 use domicile_kms::Keyring;
 use domicile_objects::ObjectStore;
 use domicile_transfer_protocol::store::Row;
@@ -92,6 +92,8 @@ pub struct Parts<S> {
     pub peers: Arc<dyn Peers>,
     /// Every region's policy.
     pub policies: Arc<Policies>,
+    /// Who runs this region, as notices name the sender.
+    pub operator: Party,
     /// This region's log.
     pub closing: Arc<dyn Closing>,
     /// Practices' enrolments.

@@ -18,9 +18,8 @@ fn parse<T: FromStr>(text: &str, field: &'static str) -> Result<T, Status> {
     text.parse().map_err(|_| status(Error::new(Code::InvalidRequest).at(field)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a mapping function")]
 fn status(error: Error) -> Status {
-    domicile_rpc::status::to_status(&error)
+    domicile_rpc::status::to_status(error)
 }
 
 /// The region that calls, by its certificate.

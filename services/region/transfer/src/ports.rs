@@ -1,6 +1,7 @@
 //! What transfers need from others; the executable wires them.
 
 use async_trait::async_trait;
+use domicile_config::policy::Party;
 use domicile_evidence::keys::{PublicKey, VerifierKey};
 use domicile_proto::transfer::v1::transfer_peer_service_client::TransferPeerServiceClient;
 use domicile_rpc::client::Channel;
@@ -13,6 +14,12 @@ pub trait Peers: Send + Sync {
     /// # Errors
     /// [`domicile_types::Code::TransferNotAllowed`] for a region nobody configured.
     fn client(&self, region: &RegionId) -> Result<TransferPeerServiceClient<Channel>>;
+
+    /// Who runs a region, as notices name the recipient.
+    ///
+    /// # Errors
+    /// As [`Peers::client`].
+    fn operator(&self, region: &RegionId) -> Result<Party>;
 
     /// The keys pinned for a region.
     ///

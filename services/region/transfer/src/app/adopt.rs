@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domicile_crypto::travel::{Opener, TravelHeader, Unit};
-use domicile_crypto::{Key32, Purpose, SubjectSecret, TransferKey, aad, blind, hpke, seal, sha256};
+use domicile_crypto::{Key32, SubjectSecret, TransferKey, aad, blind, hpke, seal, sha256};
+use domicile_kms::RegionKey;
 use domicile_proto::transfer::v1::{GetKeyReleaseRequest, SealedHeader};
 use domicile_transfer_protocol::release::KeyRelease;
 use domicile_transfer_protocol::rows::{AdoptedRow, ControlRows, StagedPage, StagedRow};
@@ -22,6 +23,7 @@ impl<S: TransferStore> Transfers<S> {
     /// Opens the key release and takes the record over: headers, control rows, residency and statement
     /// in one transaction. Payloads stay as they travelled until they are sealed again.
     pub(super) async fn adopt(&self, transfer: TransferId, driver: Driver) -> Result<()> {
+        self.guard(transfer, driver).await?;
         let row = self.destination(transfer).await?;
         let Some(released) = row.released.filter(|_| row.state == State::Released) else { return Ok(()) };
         let release = self.fetch_release(&row).await?;
@@ -41,7 +43,6 @@ impl<S: TransferStore> Transfers<S> {
             _ => facts.adopted(subject, count).map(Some),
         });
         self.ctx.faults.hit("adopted.before_commit");
-        let _driver = driver;
         self.store.adopt(transfer, adoption, decision).await?;
         self.ctx.faults.hit("adopted.after_commit");
         Ok(())
@@ -110,7 +111,7 @@ impl<S: TransferStore> Transfers<S> {
             email_sealed = account.email.as_deref().map(|email| sealed("email", email)).transpose()?;
             name_sealed = account.name.as_deref().map(|name| sealed("name", name)).transpose()?;
             if let Some(email) = account.email.as_deref() {
-                let index = self.keyring.region_key(Purpose::BlindIndex).await?;
+                let index = self.keyring.region_key(RegionKey::BlindIndex).await?;
                 email_index = Some(blind::index(&index, "email", email));
             }
         }

@@ -27,6 +27,8 @@ pub struct GivenConsent {
     pub locale: String,
     /// Whether to keep a forwarding locator.
     pub locator: bool,
+    /// The separate authorization for psychotherapy notes.
+    pub psychotherapy: bool,
 }
 
 /// A consent's bound facts, hashed length-prefixed.
@@ -121,6 +123,9 @@ impl<S: TransferStore> Transfers<S> {
         let (row, offer) = self.offer(&scope, transfer).await?;
         let account = scope.actor.account()?;
         let offer = offer.ok_or_else(|| Error::new(Code::OfferNotReady))?;
+        if offer.psychotherapy && !given.psychotherapy {
+            return Err(Error::new(Code::TransferBlocked).at("psychotherapy notes take their own authorization"));
+        }
         let (locale, notice) = offer.notice(&given.locale);
         let now = self.ctx.now();
         let notice = Digest(sha256(notice.as_bytes()));

@@ -263,7 +263,7 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     /// Refuses a driver whose attempt or token is not current, before anything starts in the background.
-    async fn guard(&self, transfer: TransferId, driver: Driver) -> Result<()> {
+    pub(super) async fn guard(&self, transfer: TransferId, driver: Driver) -> Result<()> {
         match self.store.find(transfer).await? {
             Some(Row::Source(row)) => driver.check(row.attempt, row.token),
             Some(Row::Destination(row)) => driver.check(row.attempt, row.token),

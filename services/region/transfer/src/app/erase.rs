@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domicile_objects::ObjectName;
+use domicile_objects::ObjectPrefix;
 use domicile_transfer_protocol::source::Certificate;
 use domicile_transfer_protocol::{Source, SourceFacts, State, TransferStore};
 use domicile_types::{Code, Error, Result, TransferId};
@@ -51,7 +51,7 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     async fn erase_objects(&self, row: &Source) -> Result<()> {
-        for name in self.objects.list(&ObjectName::subject_prefix(row.subject)).await? {
+        for name in self.objects.list(&ObjectPrefix::objects(row.subject)).await? {
             self.objects.delete(&name).await?;
         }
         Ok(())
@@ -60,7 +60,7 @@ impl<S: TransferStore> Transfers<S> {
     /// Nothing of the subject may be left: no row, no object, no key.
     async fn scan(&self, row: &Source) -> Result<()> {
         let remains = self.store.remains(row.subject).await?;
-        let objects = self.objects.list(&ObjectName::subject_prefix(row.subject)).await?.len();
+        let objects = self.objects.list(&ObjectPrefix::objects(row.subject)).await?.len();
         let keys = self.keyring.subject_key_count(row.subject).await?;
         if remains.tables.is_empty() && objects == 0 && keys == 0 {
             return Ok(());

@@ -41,6 +41,8 @@ pub struct Offer {
     pub default_locale: String,
     /// What stays behind at the source, one sentence each.
     pub stays_behind: Vec<String>,
+    /// Whether the record holds psychotherapy notes, which take their own authorization.
+    pub psychotherapy: bool,
 }
 
 /// How much of a kind would move.

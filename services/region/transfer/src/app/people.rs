@@ -3,7 +3,7 @@
 use domicile_evidence::statement::SignedStatement;
 use domicile_transfer_protocol::rows::Progress;
 use domicile_transfer_protocol::store::{Listing, Row};
-use domicile_transfer_protocol::{State, TransferStore};
+use domicile_transfer_protocol::TransferStore;
 use domicile_types::{AuditScope, Code, Error, Result, Role, SubjectId, TransferId};
 
 use super::{Offer, Transfers};
@@ -39,7 +39,7 @@ impl<S: TransferStore> Transfers<S> {
         let row =
             row.filter(|row| may_see(scope, row)).ok_or_else(|| Error::new(Code::NotFound).at("transfer"))?;
         scope.moves(transfer);
-        if let Some(subject) = subject_of(&row) {
+        if let Some(subject) = named(&row) {
             scope.concerns(subject);
         }
         self.with_progress(row).await
@@ -103,17 +103,18 @@ fn whole(claim: &domicile_transfer_protocol::source::StagedClaim) -> Progress {
     }
 }
 
-/// The state of a row in either role.
-pub(crate) fn state_of(row: &Row) -> State {
-    match row {
-        Row::Source(row) => row.state,
-        Row::Destination(row) => row.state,
-    }
-}
-
 fn subject_of(row: &Row) -> Option<SubjectId> {
     match row {
         Row::Source(row) => Some(row.subject),
+        Row::Destination(row) => row.subject,
+    }
+}
+
+/// Whom an audit entry may name: nobody once the source's keys are being destroyed, because naming would
+/// make a new pseudonym key.
+fn named(row: &Row) -> Option<SubjectId> {
+    match row {
+        Row::Source(row) => row.keys_to_destroy.is_none().then_some(row.subject),
         Row::Destination(row) => row.subject,
     }
 }

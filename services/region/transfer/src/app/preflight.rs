@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use domicile_config::policy::NoticeFacts;
+use domicile_config::policy::{NoticeFacts, Policies};
 use domicile_evidence::statement::SignedStatement;
 use domicile_proto::transfer::v1::{KindVersion, PreflightRequest, PreflightResponse};
 use domicile_transfer_protocol::rows::Totals;
@@ -11,7 +11,7 @@ use domicile_transfer_protocol::source::PROTOCOL_VERSION;
 use domicile_transfer_protocol::{
     Destination, DestinationFacts, Received, Source, SourceFacts, State, TransferStore, destination,
 };
-use domicile_types::{Code, Error, PracticeId, RegionId, Result, Timestamp, TransferId};
+use domicile_types::{Code, Error, PracticeId, RegionId, Result, TransferId};
 
 use super::offer::KindOffer;
 use super::{Offer, Transfers};
@@ -115,16 +115,25 @@ impl<S: TransferStore> Transfers<S> {
     fn make_offer(&self, row: &Source, totals: &Totals) -> Result<Offer> {
         let refuse = || Error::new(Code::TransferNotAllowed).at(row.to.as_str());
         let outbound = self.policies.allowed(&row.from, &row.to).ok_or_else(refuse)?;
-        let policy = self.policies.get(&row.from).ok_or_else(refuse)?;
-        let facts = NoticeFacts { policies: &self.policies, source: &row.from, destination: &row.to };
+        let policy = self.policies.get(&row.from)?;
+        let expires_at = self.ctx.now().plus(self.numbers().offer_open);
+        let facts = NoticeFacts {
+            sender: self.operator.clone(),
+            recipient: self.peers.operator(&row.to)?,
+            items: totals.rows(),
+            objects: totals.objects,
+            bytes: totals.bytes(),
+            offer_expires_at: expires_at,
+            consent_valid: self.numbers().consent_valid,
+        };
         let mut notices = BTreeMap::new();
-        for notice in policy.notices() {
-            notices.insert(notice.locale.clone(), notice.render(&facts)?);
+        for locale in policy.notices.transfer.keys() {
+            let text = notice_text(&self.policies, &facts, locale, totals.psychotherapy > 0)?;
+            notices.insert(locale.to_string(), text);
         }
         let kinds = totals.kinds.iter();
         let kinds =
             kinds.map(|(kind, t)| (kind.clone(), KindOffer { rows: t.rows, bytes: t.bytes })).collect();
-        let now = self.ctx.now();
         Ok(Offer {
             transfer: row.transfer,
             attempt: row.attempt,
@@ -136,16 +145,13 @@ impl<S: TransferStore> Transfers<S> {
             object_bytes: totals.object_bytes,
             expected_ms: expected_ms(totals),
             expected_freeze_ms: 100 + totals.rows().saturating_mul(1_000) / EXPECTED_FREEZE_ROWS_PER_SECOND,
-            expires_at: self.offer_expiry(now),
-            notice_version: policy.notice_version().to_owned(),
+            expires_at,
+            notice_version: policy.notices.version.clone(),
             notices,
-            default_locale: policy.default_locale().to_owned(),
-            stays_behind: stays_behind(),
+            default_locale: policy.notices.default_locale.to_string(),
+            stays_behind: self.policies.stays_behind(&row.from, "")?,
+            psychotherapy: totals.psychotherapy > 0,
         })
-    }
-
-    fn offer_expiry(&self, now: Timestamp) -> Timestamp {
-        now.plus(self.numbers().offer_open)
     }
 
     /// Destination: whether this region would take the record. Leaves the transfer's row here, and its
@@ -234,16 +240,13 @@ fn expected_ms(totals: &Totals) -> u64 {
     1_000 + bytes + rows
 }
 
-/// What stays at the source after the move, and why.
-fn stays_behind() -> Vec<String> {
-    [
-        "The fact that the record moved, when, and to which region, without its content: so that requests are answered truthfully.",
-        "The audit log's entries, which name you by a pseudonym only: the law requires the log.",
-        "The consents and withdrawals of your transfers, under a random id: proof that the move was yours.",
-        "Signed statements of each step of this transfer, which name the transfer and not you.",
-        "What belongs to practitioners and practices: their accounts, hours and calendar.",
-        "A pointer from your e-mail address to the new region, for twelve months, only if you ask for it.",
-    ]
-    .map(str::to_owned)
-    .into()
+/// The exact text in one language; where the law wants a separate authorization for psychotherapy notes,
+/// it follows.
+fn notice_text(policies: &Policies, facts: &NoticeFacts, locale: &str, psychotherapy: bool) -> Result<String> {
+    let mut text = policies.transfer_notice(facts, locale)?.text;
+    if let Some(extra) = policies.psychotherapy_notice(facts, locale).filter(|_| psychotherapy) {
+        text.push_str("\n\n");
+        text.push_str(&extra.text);
+    }
+    Ok(text)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use domicile_crypto::object::{ObjectPlace, ObjectSealer};
 use domicile_crypto::travel::Unit;
 use domicile_crypto::{Key32, TransferKey, aad, seal, sha256};
-use domicile_objects::ObjectName;
+use domicile_objects::{ObjectName, ObjectPrefix};
 use domicile_transfer_protocol::rows::{RekeyedRow, SourceObject, StagedObject, TravellingRow};
 use domicile_transfer_protocol::{Destination, DestinationFacts, Digest, State, TransferStore};
 use domicile_types::{Code, Error, Result, TransferId};
@@ -77,7 +77,7 @@ impl<S: TransferStore> Transfers<S> {
     ) -> Result<Vec<RekeyedRow>> {
         let openers = openers(row, key, &self.store.staged_pages(row.transfer).await?)?;
         let mut again = Vec::with_capacity(rows.len());
-        let mut keys: BTreeMap<_, (u32, Arc<Key32>)> = BTreeMap::new();
+        let mut keys: BTreeMap<_, (u32, Key32)> = BTreeMap::new();
         for mut travelling in rows {
             let staged = &travelling.staged;
             let damaged = || Error::new(Code::ChunkDamaged).at("payload");
@@ -90,9 +90,10 @@ impl<S: TransferStore> Transfers<S> {
             let (version, record) = match keys.get(&practice) {
                 Some(known) => known.clone(),
                 None => {
-                    let (version, key) = self.keyring.record_key(header.subject_id, practice).await?;
-                    keys.insert(practice, (version, Arc::clone(&key)));
-                    (version, key)
+                    let (subject, uses) = (header.subject_id, u64::from(BATCH));
+                    let reserved = self.keyring.record_key_for(subject, practice, uses).await?;
+                    keys.insert(practice, reserved.clone());
+                    reserved
                 }
             };
             header.key_version = version;
@@ -125,7 +126,7 @@ impl<S: TransferStore> Transfers<S> {
     ) -> Result<()> {
         let header = Route::of_destination(row)?.header(Unit::Object(object.object));
         let opener = opener(key, &staged.head, &header)?;
-        let (version, record) = self.keyring.record_key(object.subject, object.practice).await?;
+        let (version, record) = self.keyring.record_key_for(object.subject, object.practice, u64::from(staged.sent.chunks)).await?;
         let place = ObjectPlace {
             region: self.region.clone(),
             subject: object.subject,
@@ -133,7 +134,7 @@ impl<S: TransferStore> Transfers<S> {
             object: object.object,
             key_version: version,
         };
-        let sealer = ObjectSealer::new(Key32::from_bytes(record.expose()), place);
+        let sealer = ObjectSealer::new(record, place);
         let from = ObjectName::staging(row.transfer, object.object);
         let to = ObjectName::object(object.subject, object.object);
         // Left by a run that was cut off: sealed under a key version that may not be this one.
@@ -162,7 +163,7 @@ impl<S: TransferStore> Transfers<S> {
     /// Drops everything staged: rows, pages, objects. Repeatable.
     pub(super) async fn drop_staging(&self, transfer: TransferId) -> Result<u64> {
         while self.store.purge(transfer, PURGE_BATCH).await? > 0 {}
-        let names = self.objects.list(&ObjectName::staging_prefix(transfer)).await?;
+        let names = self.objects.list(&ObjectPrefix::staging(transfer)).await?;
         for name in &names {
             self.objects.delete(name).await?;
         }

@@ -1,10 +1,7 @@
 //! Travel streams of this region's transfers: headers, keys, row chunks.
 
-use std::sync::Arc;
-
-use domicile_crypto::Key32;
+use domicile_crypto::{Key32, TransferKey};
 use domicile_crypto::travel::{Opener, TravelHead, TravelHeader, Unit};
-use domicile_kms::TransferKey;
 use domicile_transfer_protocol::release::Head;
 use domicile_transfer_protocol::{Destination, Source, TransferStore};
 use domicile_types::{Code, ConsentId, Error, ItemId, RegionId, Result, TransferId};
@@ -93,13 +90,12 @@ pub(super) fn opener(key: &Key32, head: &Head, expected: &TravelHeader) -> Resul
 
 impl<S: TransferStore> Transfers<S> {
     /// The travel key of an attempt, unwrapped.
-    pub(super) async fn travel_key(&self, transfer: TransferId) -> Result<Arc<Key32>> {
-        let bytes = self.keyring.load_transfer_key(transfer, TransferKey::Travel).await?;
-        Ok(Arc::new(Key32::from_slice(&bytes)?))
+    pub(super) async fn travel_key(&self, transfer: TransferId) -> Result<Key32> {
+        self.keyring.travel_key(transfer).await
     }
 
     /// Destroys the travel key of an attempt: what was sealed under it can never be opened again.
     pub(super) async fn drop_travel_key(&self, transfer: TransferId) -> Result<()> {
-        self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await
+        self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await.map(drop)
     }
 }

@@ -132,6 +132,7 @@ pub(super) fn offer(row: &Source, offer: Option<&Offer>, locale: &str) -> domici
         notice: notice.to_owned(),
         digest: crate::convert::bytes(offer.digest()?.as_bytes()),
         expires_at_micros: offer.expires_at.micros(),
+        psychotherapy: offer.psychotherapy,
         blockers: row.blockers.clone(),
     })
 }

@@ -59,6 +59,7 @@ impl<S: TransferStore> TransferService for PeopleService<S> {
             notice_version: body.notice_version,
             locale: body.locale,
             locator: body.forwarding_locator,
+            psychotherapy: body.psychotherapy_authorized,
         };
         let transfer = parse(&body.transfer_id, "transfer_id")?;
         let (row, receipt) = self.0.consent(scope, transfer, given).await.map_err(status)?;
