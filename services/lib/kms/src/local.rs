@@ -158,3 +158,150 @@ fn not_a_key_file() -> Error {
 fn denied() -> Error {
     Error::new(Code::KeyDenied).at("wrapped key")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    use std::path::PathBuf;
+
+    use domicile_crypto::Purpose;
+    use domicile_types::RegionId;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::conformance;
+
+    fn place() -> (TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys").join("root.json");
+        (directory, path)
+    }
+
+    fn open_at(path: &Path) -> Result<LocalKeys> {
+        LocalKeys::open(path, &Ctx::system())
+    }
+
+    fn code(path: &Path) -> Code {
+        open_at(path).err().unwrap().code()
+    }
+
+    fn context() -> KeyContext {
+        KeyContext::region(RegionId::new("eu").unwrap(), Purpose::Travel)
+    }
+
+    #[tokio::test]
+    async fn conforms() {
+        let (_directory, path) = place();
+        conformance::key_service(&open_at(&path).unwrap(), &Ctx::system()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_second_start_opens_what_the_first_wrapped() {
+        let (_directory, path) = place();
+        let wrapped = open_at(&path).unwrap().wrap(&context(), b"secret").await.unwrap();
+        let again = open_at(&path).unwrap();
+        assert_eq!(again.unwrap(&context(), &wrapped).await.unwrap().as_slice(), b"secret");
+        let (_directory, elsewhere) = place();
+        let other = open_at(&elsewhere).unwrap();
+        assert_ne!(other.describe(), again.describe());
+        assert_eq!(other.unwrap(&context(), &wrapped).await.unwrap_err().code(), Code::KeyDenied);
+    }
+
+    #[test]
+    fn the_file_is_its_owners_alone_and_the_only_one() {
+        let (_directory, path) = place();
+        open_at(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_others_can_reach_is_refused() {
+        let (_directory, path) = place();
+        open_at(&path).unwrap();
+        for mode in [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o644, 0o777] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(code(&path), Code::KeyFileUnsafe, "{mode:o}");
+        }
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert!(open_at(&path).is_ok(), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_refused() {
+        let (_directory, path) = place();
+        open_at(&path).unwrap();
+        // Only root can give a file away; anybody else finds root's files already another's.
+        let path = if chown(&path, Some(54_321), None).is_ok() { path } else { PathBuf::from("/etc/passwd") };
+        assert_eq!(code(&path), Code::KeyFileUnsafe);
+    }
+
+    #[test]
+    fn links_and_directories_are_refused() {
+        let (directory, path) = place();
+        open_at(&path).unwrap();
+        let link = directory.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert_eq!(code(&link), Code::KeyFileUnsafe);
+        assert_eq!(code(directory.path()), Code::KeyFileUnsafe);
+        let dangling = directory.path().join("dangling");
+        symlink(directory.path().join("nowhere"), &dangling).unwrap();
+        assert_eq!(code(&dangling), Code::KeyFileUnsafe);
+    }
+
+    #[test]
+    fn what_is_no_key_file_is_refused_and_left_alone() {
+        let (_directory, path) = place();
+        open_at(&path).unwrap();
+        let key = "00".repeat(32);
+        let file = |text: &str| text.replace("KEY", &key);
+        let bad = [
+            String::new(),
+            "{".to_owned(),
+            file(r#"{"format":2,"id":"x","keys":[{"number":1,"key":"KEY"}]}"#),
+            file(r#"{"format":1,"id":"x","keys":[]}"#),
+            file(r#"{"format":1,"id":"x","keys":[{"number":1,"key":"KEY00"}]}"#),
+            file(r#"{"format":1,"id":"x","keys":[{"number":1,"key":"KEY"},{"number":1,"key":"KEY"}]}"#),
+            file(r#"{"format":1,"id":"x","extra":1,"keys":[{"number":1,"key":"KEY"}]}"#),
+        ];
+        for content in bad {
+            fs::write(&path, &content).unwrap();
+            assert_eq!(code(&path), Code::KeyDenied, "{content}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_root_wraps_and_all_unwrap() {
+        let (_directory, path) = place();
+        open_at(&path).unwrap();
+        let (one, two) = ("11".repeat(32), "22".repeat(32));
+        let file = |keys: &str| format!(r#"{{"format":1,"id":"x","keys":[{keys}]}}"#);
+        let first = format!(r#"{{"number":1,"key":"{one}"}}"#);
+        let second = format!(r#"{{"number":2,"key":"{two}"}}"#);
+        fs::write(&path, file(&first)).unwrap();
+        let old = open_at(&path).unwrap().wrap(&context(), b"old").await.unwrap();
+        fs::write(&path, file(&format!("{second},{first}"))).unwrap();
+        let service = open_at(&path).unwrap();
+        assert_eq!(service.unwrap(&context(), &old).await.unwrap().as_slice(), b"old");
+        let new = service.wrap(&context(), b"new").await.unwrap();
+        fs::write(&path, file(&second)).unwrap();
+        let service = open_at(&path).unwrap();
+        assert_eq!(service.unwrap(&context(), &new).await.unwrap().as_slice(), b"new");
+        assert_eq!(service.unwrap(&context(), &old).await.unwrap_err().code(), Code::KeyDenied);
+    }
+
+    #[test]
+    fn of_first_starts_at_once_all_use_one_key() {
+        let (_directory, path) = place();
+        let ids = std::thread::scope(|scope| {
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| open_at(&path).unwrap().describe().id)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]));
+    }
+}

@@ -25,7 +25,8 @@ pub fn keyring(region: RegionId, ctx: &Ctx) -> Arc<Keyring> {
 
 type Practice = Option<PracticeId>;
 
-/// Wrapped keys in memory.
+/// Wrapped keys in memory. Every method lets other tasks go first, so that races happen in tests as they
+/// do over a database.
 #[derive(Default)]
 pub struct MemoryKeys(Mutex<Tables>);
 
@@ -39,7 +40,8 @@ struct Tables {
 }
 
 impl MemoryKeys {
-    fn tables(&self) -> MutexGuard<'_, Tables> {
+    async fn turn(&self) -> MutexGuard<'_, Tables> {
+        tokio::task::yield_now().await;
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,24 +53,24 @@ fn key(version: u32, wrapped: &[u8]) -> WrappedKey {
 #[async_trait]
 impl WrappedKeys for MemoryKeys {
     async fn practice_key(&self, practice: Practice) -> Result<Option<WrappedKey>> {
-        let tables = self.tables();
+        let tables = self.turn().await;
         let mut versions = tables.practices.range((practice, 0)..=(practice, u32::MAX));
         Ok(versions.next_back().map(|((_, version), wrapped)| key(*version, wrapped)))
     }
 
     async fn practice_key_at(&self, practice: Practice, version: u32) -> Result<Option<WrappedKey>> {
-        Ok(self.tables().practices.get(&(practice, version)).map(|wrapped| key(version, wrapped)))
+        Ok(self.turn().await.practices.get(&(practice, version)).map(|wrapped| key(version, wrapped)))
     }
 
     async fn insert_practice_key(&self, practice: Practice, fresh: &WrappedKey) -> Result<WrappedKey> {
-        let mut tables = self.tables();
+        let mut tables = self.turn().await;
         let place = (practice, fresh.version);
         let standing = tables.practices.entry(place).or_insert_with(|| fresh.wrapped.clone());
         Ok(key(fresh.version, standing))
     }
 
     async fn record_key(&self, subject: SubjectId, practice: Practice) -> Result<Option<WrappedKey>> {
-        let tables = self.tables();
+        let tables = self.turn().await;
         let mut versions = tables.records.range((subject, practice, 0)..=(subject, practice, u32::MAX));
         Ok(versions.next_back().map(|((_, _, version), (wrapped, _))| key(*version, wrapped)))
     }
@@ -79,7 +81,7 @@ impl WrappedKeys for MemoryKeys {
         practice: Practice,
         version: u32,
     ) -> Result<Option<WrappedKey>> {
-        let tables = self.tables();
+        let tables = self.turn().await;
         Ok(tables.records.get(&(subject, practice, version)).map(|(wrapped, _)| key(version, wrapped)))
     }
 
@@ -89,7 +91,7 @@ impl WrappedKeys for MemoryKeys {
         practice: Practice,
         fresh: &WrappedKey,
     ) -> Result<WrappedKey> {
-        let mut tables = self.tables();
+        let mut tables = self.turn().await;
         let place = (subject, practice, fresh.version);
         let standing = tables.records.entry(place).or_insert_with(|| (fresh.wrapped.clone(), 0));
         Ok(key(fresh.version, &standing.0))
@@ -102,14 +104,14 @@ impl WrappedKeys for MemoryKeys {
         version: u32,
         uses: u64,
     ) -> Result<Option<u64>> {
-        Ok(self.tables().records.get_mut(&(subject, practice, version)).map(|(_, total)| {
+        Ok(self.turn().await.records.get_mut(&(subject, practice, version)).map(|(_, total)| {
             *total = total.saturating_add(uses);
             *total
         }))
     }
 
     async fn record_keys(&self, subject: SubjectId) -> Result<Vec<RecordKeyRow>> {
-        let tables = self.tables();
+        let tables = self.turn().await;
         let own = tables.records.iter().filter(|((owner, ..), _)| *owner == subject);
         Ok(own
             .map(|((_, practice, version), (_, uses))| RecordKeyRow {
@@ -121,7 +123,7 @@ impl WrappedKeys for MemoryKeys {
     }
 
     async fn subject_secret(&self, subject: SubjectId, secret: SubjectSecret) -> Result<Option<Vec<u8>>> {
-        Ok(self.tables().secrets.get(&(subject, secret)).cloned())
+        Ok(self.turn().await.secrets.get(&(subject, secret)).cloned())
     }
 
     async fn insert_subject_secret(
@@ -130,7 +132,7 @@ impl WrappedKeys for MemoryKeys {
         secret: SubjectSecret,
         wrapped: &[u8],
     ) -> Result<Vec<u8>> {
-        let mut tables = self.tables();
+        let mut tables = self.turn().await;
         Ok(tables.secrets.entry((subject, secret)).or_insert_with(|| wrapped.to_vec()).clone())
     }
 
@@ -140,12 +142,12 @@ impl WrappedKeys for MemoryKeys {
         secret: SubjectSecret,
         wrapped: &[u8],
     ) -> Result<()> {
-        self.tables().secrets.insert((subject, secret), wrapped.to_vec());
+        self.turn().await.secrets.insert((subject, secret), wrapped.to_vec());
         Ok(())
     }
 
     async fn transfer_key(&self, transfer: TransferId, key: TransferKey) -> Result<Option<Vec<u8>>> {
-        Ok(self.tables().transfers.get(&(transfer, key)).cloned())
+        Ok(self.turn().await.transfers.get(&(transfer, key)).cloned())
     }
 
     async fn insert_transfer_key(
@@ -154,34 +156,45 @@ impl WrappedKeys for MemoryKeys {
         key: TransferKey,
         wrapped: &[u8],
     ) -> Result<Vec<u8>> {
-        let mut tables = self.tables();
+        let mut tables = self.turn().await;
         Ok(tables.transfers.entry((transfer, key)).or_insert_with(|| wrapped.to_vec()).clone())
     }
 
     async fn destroy_transfer_key(&self, transfer: TransferId, key: TransferKey) -> Result<bool> {
-        Ok(self.tables().transfers.remove(&(transfer, key)).is_some())
+        Ok(self.turn().await.transfers.remove(&(transfer, key)).is_some())
     }
 
     async fn region_key(&self, purpose: Purpose) -> Result<Option<Vec<u8>>> {
-        Ok(self.tables().regions.get(&purpose).cloned())
+        Ok(self.turn().await.regions.get(&purpose).cloned())
     }
 
     async fn insert_region_key(&self, purpose: Purpose, wrapped: &[u8]) -> Result<Vec<u8>> {
-        Ok(self.tables().regions.entry(purpose).or_insert_with(|| wrapped.to_vec()).clone())
+        Ok(self.turn().await.regions.entry(purpose).or_insert_with(|| wrapped.to_vec()).clone())
     }
 
     async fn destroy_subject(&self, subject: SubjectId) -> Result<u64> {
         let count = self.count_subject(subject).await?;
-        let mut tables = self.tables();
+        let mut tables = self.turn().await;
         tables.records.retain(|(owner, ..), _| *owner != subject);
         tables.secrets.retain(|(owner, _), _| *owner != subject);
         Ok(count)
     }
 
     async fn count_subject(&self, subject: SubjectId) -> Result<u64> {
-        let tables = self.tables();
+        let tables = self.turn().await;
         let records = tables.records.keys().filter(|(owner, ..)| *owner == subject).count();
         let secrets = tables.secrets.keys().filter(|(owner, _)| *owner == subject).count();
         Ok((records + secrets) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test]
+    async fn conforms() {
+        conformance::wrapped_keys(&MemoryKeys::default(), &Ctx::system()).await.unwrap();
     }
 }
