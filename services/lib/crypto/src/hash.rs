@@ -10,15 +10,35 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     sha256_parts(&[bytes])
 }
 
+/// A running SHA-256, for content that comes in pieces.
+pub struct Sha256(digest::Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl Sha256 {
+    /// Takes in the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The digest of all pieces one after the other.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        fixed(self.0.finish().as_ref())
+    }
+}
+
 /// SHA-256 of the parts one after the other. Nothing separates them: the caller's parts must be of
 /// fixed length or length-prefixed.
 #[must_use]
 pub fn sha256_parts(parts: &[&[u8]]) -> [u8; 32] {
-    let mut running = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        running.update(part);
-    }
-    fixed(running.finish().as_ref())
+    let mut running = Sha256::default();
+    parts.iter().for_each(|part| running.update(part));
+    running.finish()
 }
 
 /// HMAC-SHA-256 of the bytes (RFC 2104).

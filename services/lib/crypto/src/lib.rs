@@ -17,7 +17,7 @@ pub mod sign;
 pub mod travel;
 pub mod wrapped;
 
-pub use hash::{hmac, sha256};
+pub use hash::{Sha256, hmac, sha256};
 pub use key::Key32;
 pub use seal::{open, seal};
 pub use service::{DataKey, KeyContext, KeyInfo, KeyService, Purpose};
