@@ -294,7 +294,7 @@ fn a_bundle_that_breaks_off_or_is_none_is_unreadable() {
     for cut in [0, 3, 18, 100, bundle.len() / 2, bundle.len() - 1] {
         assert_eq!(check(&log, &bundle[..cut]).report.exit_code(), 3, "cut at {cut}");
     }
-    let mut longer = bundle.clone();
+    let mut longer = bundle;
     longer.push(0);
     assert_eq!(check(&log, &longer).report.exit_code(), 3);
     assert_eq!(check(&log, b"PK\x03\x04 something else entirely").report.exit_code(), 3);
