@@ -133,13 +133,12 @@ impl ObjectStore for Directory {
         }
         let mut file = self.file(name).await?;
         file.seek(SeekFrom::Start(offset)).await.map_err(|_| too_large())?;
-        let mut range = vec![0; usize::try_from(length).map_err(|_| too_large())?];
-        match file.read_exact(&mut range).await {
-            Ok(_) => Ok(range.into()),
-            Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(Error::new(Code::ObjectIncomplete))
-            }
-            Err(cause) => Err(unavailable(cause)),
+        let mut range = Vec::with_capacity(usize::try_from(length).map_err(|_| too_large())?);
+        file.take(length).read_to_end(&mut range).await.map_err(unavailable)?;
+        if range.is_empty() && length > 0 {
+            Err(Error::new(Code::ObjectIncomplete))
+        } else {
+            Ok(range.into())
         }
     }
 

@@ -36,11 +36,11 @@ pub trait ObjectStore: Send + Sync {
     /// [`domicile_types::Code::ObjectMissing`] when there is none of this name.
     async fn read(&self, name: &ObjectName) -> Result<BoxStream<'static, Result<Bytes>>>;
 
-    /// Reads exactly `length` bytes from `offset`.
+    /// Reads `length` bytes from `offset`; fewer only when the object ends before, as its last chunk does.
     ///
     /// # Errors
     /// [`domicile_types::Code::ObjectMissing`] when there is none of this name;
-    /// [`domicile_types::Code::ObjectIncomplete`] when it ends before; [`domicile_types::Code::TooLarge`] past
+    /// [`domicile_types::Code::ObjectIncomplete`] when it ends at or before `offset`; [`domicile_types::Code::TooLarge`] past
     /// [`MAX_RANGE`].
     async fn read_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Bytes>;
 
