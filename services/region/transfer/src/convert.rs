@@ -39,7 +39,7 @@ pub(crate) fn statement(signed: SignedStatement) -> pb::SignedStatement {
 }
 
 /// A statement from a message.
-pub(crate) fn signed(message: pb::SignedStatement) -> Result<SignedStatement> {
+pub(crate) fn signed(message: &pb::SignedStatement) -> Result<SignedStatement> {
     SignedStatement::from_parts(message.statement.to_vec(), message.body.to_vec(), &message.signature)
         .ok_or_else(|| Error::new(Code::StatementInvalid).at("signature"))
 }

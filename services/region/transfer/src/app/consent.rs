@@ -124,7 +124,9 @@ impl<S: TransferStore> Transfers<S> {
         let account = scope.actor.account()?;
         let offer = offer.ok_or_else(|| Error::new(Code::OfferNotReady))?;
         if offer.psychotherapy && !given.psychotherapy {
-            return Err(Error::new(Code::TransferBlocked).at("psychotherapy notes take their own authorization"));
+            return Err(
+                Error::new(Code::TransferBlocked).at("psychotherapy notes take their own authorization")
+            );
         }
         let (locale, notice) = offer.notice(&given.locale);
         let now = self.ctx.now();

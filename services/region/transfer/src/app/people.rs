@@ -1,9 +1,9 @@
 //! What people see: status, lists, receipts.
 
 use domicile_evidence::statement::SignedStatement;
+use domicile_transfer_protocol::TransferStore;
 use domicile_transfer_protocol::rows::Progress;
 use domicile_transfer_protocol::store::{Listing, Row};
-use domicile_transfer_protocol::TransferStore;
 use domicile_types::{AuditScope, Code, Error, Result, Role, SubjectId, TransferId};
 
 use super::{Offer, Transfers};

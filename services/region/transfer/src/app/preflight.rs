@@ -52,7 +52,7 @@ impl<S: TransferStore> Transfers<S> {
         blockers.extend(answer.blockers);
         let statement = answer.preflighted.filter(|_| blockers.is_empty());
         let Some(statement) = statement else { return self.blocked(&row, blockers).await };
-        let signed = convert::signed(statement)?;
+        let signed = convert::signed(&statement)?;
         let received = Received::verify(signed, &self.peers.keys(&row.to)?.statement)?;
         let offer = self.make_offer(&row, &totals)?;
         self.store.keep_offer(transfer, offer.canonical()?).await?;
@@ -242,7 +242,12 @@ fn expected_ms(totals: &Totals) -> u64 {
 
 /// The exact text in one language; where the law wants a separate authorization for psychotherapy notes,
 /// it follows.
-fn notice_text(policies: &Policies, facts: &NoticeFacts, locale: &str, psychotherapy: bool) -> Result<String> {
+fn notice_text(
+    policies: &Policies,
+    facts: &NoticeFacts,
+    locale: &str,
+    psychotherapy: bool,
+) -> Result<String> {
     let mut text = policies.transfer_notice(facts, locale)?.text;
     if let Some(extra) = policies.psychotherapy_notice(facts, locale).filter(|_| psychotherapy) {
         text.push_str("\n\n");

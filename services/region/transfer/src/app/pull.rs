@@ -143,12 +143,12 @@ fn checked_page(head: Option<HeadMessage>, rows: Vec<TravelRow>, end: PageEnd) -
     let page = domicile_crypto::travel::TravelHeader::decode(&head.header)?;
     let domicile_crypto::travel::Unit::Page(page) = page.unit else { return Err(damaged("unit")) };
     let count = rows.len();
-    let rows = rows.into_iter().enumerate();
+    let rows = rows.iter().enumerate();
     let rows = rows.map(|(position, row)| staged_row(page, position, position + 1 == count, row));
     Ok(Page { head, rows: rows.collect::<Result<_>>()?, end })
 }
 
-fn staged_row(page: PageId, position: usize, last: bool, row: TravelRow) -> Result<StagedRow> {
+fn staged_row(page: PageId, position: usize, last: bool, row: &TravelRow) -> Result<StagedRow> {
     let digest = Digest::from_slice(&row.digest).ok_or_else(|| damaged("digest"))?;
     if digest.0 != row_digest(&row.sealed_header, &row.sealed_payload) || row.last != last {
         return Err(damaged("row"));

@@ -126,7 +126,10 @@ impl<S: TransferStore> Transfers<S> {
     ) -> Result<()> {
         let header = Route::of_destination(row)?.header(Unit::Object(object.object));
         let opener = opener(key, &staged.head, &header)?;
-        let (version, record) = self.keyring.record_key_for(object.subject, object.practice, u64::from(staged.sent.chunks)).await?;
+        let (version, record) = self
+            .keyring
+            .record_key_for(object.subject, object.practice, u64::from(staged.sent.chunks))
+            .await?;
         let place = ObjectPlace {
             region: self.region.clone(),
             subject: object.subject,

@@ -1,7 +1,7 @@
 //! Travel streams of this region's transfers: headers, keys, row chunks.
 
-use domicile_crypto::{Key32, TransferKey};
 use domicile_crypto::travel::{Opener, TravelHead, TravelHeader, Unit};
+use domicile_crypto::{Key32, TransferKey};
 use domicile_transfer_protocol::release::Head;
 use domicile_transfer_protocol::{Destination, Source, TransferStore};
 use domicile_types::{Code, ConsentId, Error, ItemId, RegionId, Result, TransferId};

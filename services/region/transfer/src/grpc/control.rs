@@ -57,12 +57,8 @@ impl<S: TransferStore> TransferControlService for ControlService<S> {
     }
 
     async fn advance(&self, request: Request<pb::AdvanceRequest>) -> Answer<pb::AdvanceResponse> {
-        if let Ok(scope) = domicile_rpc::scope(&request) {
-            if let Ok(transfer) = request.get_ref().transfer_id.parse() {
-                scope.moves(transfer);
-            }
-        }
-        let advance = read_advance(request.into_inner())?;
+        let advance = read_advance(request.get_ref())?;
+        domicile_rpc::scope(&request).map_err(status)?.moves(advance.transfer);
         let (view, statements) = self.0.advance(advance).await.map_err(status)?;
         let statements = statements.into_iter().map(convert::statement).collect();
         Ok(Response::new(pb::AdvanceResponse { view: Some(encode::view(&view)), statements }))
@@ -102,27 +98,26 @@ fn closing_proof(proof: LogProof) -> pb::ClosingProof {
     }
 }
 
-fn read_proof(proof: pb::ClosingProof) -> Result<LogProof, Status> {
-    let hash = |bytes: bytes::Bytes| {
+fn read_proof(proof: &pb::ClosingProof) -> Result<LogProof, Status> {
+    let hash = |bytes: &bytes::Bytes| {
         bytes.as_ref().try_into().map_err(|_| status(Error::new(Code::InvalidRequest).at("peer_proof.proof")))
     };
     Ok(LogProof {
-        checkpoint: proof.checkpoint,
+        checkpoint: proof.checkpoint.clone(),
         index: proof.index,
         entry: proof.entry.to_vec(),
-        proof: proof.proof.into_iter().map(hash).collect::<Result<_, _>>()?,
+        proof: proof.proof.iter().map(hash).collect::<Result<_, _>>()?,
     })
 }
 
-fn read_advance(body: pb::AdvanceRequest) -> Result<Advance, Status> {
-    let step = body.step();
-    let statements = body.statements.into_iter().map(convert::signed);
+fn read_advance(body: &pb::AdvanceRequest) -> Result<Advance, Status> {
+    let statements = body.statements.iter().map(convert::signed);
     Ok(Advance {
         transfer: parse(&body.transfer_id, "transfer_id")?,
         driver: Driver { attempt: body.attempt, token: body.token },
         statements: statements.collect::<domicile_types::Result<_>>().map_err(status)?,
-        ask: ask(step),
-        proof: body.peer_proof.map(read_proof).transpose()?,
+        ask: ask(body.step()),
+        proof: body.peer_proof.as_ref().map(read_proof).transpose()?,
     })
 }
 

@@ -34,7 +34,7 @@ impl<S: TransferStore> TransferPeerService for PeerService<S> {
         let practices = body.practice_ids.iter().map(|id| parse(id, "practice_ids"));
         let invitation = Invitation {
             from,
-            requested: convert::signed(requested).map_err(status)?,
+            requested: convert::signed(&requested).map_err(status)?,
             protocol: body.protocol_version,
             kinds: body.kinds.into_iter().map(|kind| (kind.kind, kind.schema)).collect(),
             practices: practices.collect::<Result<_, _>>()?,

@@ -1,0 +1,187 @@
+//! Driving one transfer: look, decide, ask; until it rests or another coordinator has it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use domicile_proto::transfer::v1 as pb;
+use domicile_transfer_protocol::plan::{self, Ask, Next, Side, Wait};
+use domicile_types::{Code, Error, RegionId, Result, TransferId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::Coordinator;
+use crate::regions::{RegionView, peer_error};
+
+/// The pause after a region refused or did not answer; doubles to at most [`SLOWEST`].
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause after refusals.
+const SLOWEST: Duration = Duration::from_secs(5);
+
+/// Both regions' views of a transfer.
+struct Both {
+    source: RegionView,
+    destination: Option<RegionView>,
+}
+
+/// A lease as this process holds it.
+struct Lease {
+    token: u64,
+    renew_at: Instant,
+}
+
+impl Coordinator {
+    /// Drives a transfer that `region` has told of.
+    pub(crate) async fn drive(&self, region: &RegionId, transfer: TransferId) {
+        let notify = Arc::new(Notify::new());
+        self.0.wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer, Arc::clone(&notify));
+        let (mut lease, mut pause) = (None, PAUSE);
+        loop {
+            match self.turn(region, transfer, &mut lease).await {
+                Ok(Turn::Went) => pause = PAUSE,
+                Ok(Turn::Waits) => {
+                    pause = PAUSE;
+                    // Whether woken or by the clock: look again.
+                    drop(tokio::time::timeout(self.0.poll, notify.notified()).await);
+                }
+                Ok(Turn::Over) => return,
+                Err(error) => {
+                    tracing::debug!(%transfer, code = error.code().as_str(), place = error.place(), cause = ?error, "a step was not taken");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(SLOWEST);
+                }
+            }
+        }
+    }
+
+    async fn turn(&self, region: &RegionId, transfer: TransferId, lease: &mut Option<Lease>) -> Result<Turn> {
+        let Some(both) = self.both(region, transfer).await? else { return Ok(Turn::Over) };
+        let there = both.destination.as_ref().map(|view| &view.plan);
+        let next = plan::next(&both.source.plan, there, &self.0.numbers, self.0.ctx.now());
+        self.note_transfer(transfer, &both.source, both.destination.as_ref(), next);
+        match next {
+            Next::Wait(Wait::Rest) => Ok(Turn::Over),
+            Next::Wait(_) => Ok(Turn::Waits),
+            Next::Call { to, ask } => {
+                let Some(token) = self.token(&both.source.source, transfer, lease).await? else {
+                    return Ok(Turn::Waits);
+                };
+                self.call(transfer, &both, to, ask, token).await?;
+                Ok(Turn::Went)
+            }
+        }
+    }
+
+    /// Both views, whichever region told of the transfer; `None` when no region knows it.
+    async fn both(&self, region: &RegionId, transfer: TransferId) -> Result<Option<Both>> {
+        let Some(told) = self.0.regions.view(region, transfer).await? else { return Ok(None) };
+        let (source, destination) = (told.source.clone(), told.destination.clone());
+        if *region == source {
+            let destination = match self.0.regions.view(&destination, transfer).await {
+                // A destination that does not answer stops nothing that the source can do alone.
+                Err(error) if error.code() == Code::PeerSilent => None,
+                other => other?,
+            };
+            return Ok(Some(Both { source: told, destination }));
+        }
+        let source = self.0.regions.view(&source, transfer).await?;
+        let source = source.ok_or_else(|| Error::new(Code::NotFound).at("source"))?;
+        Ok(Some(Both { source, destination: Some(told) }))
+    }
+
+    /// The fencing token, renewed when a third of the lease is over; `None` when another drives.
+    async fn token(
+        &self,
+        source: &RegionId,
+        transfer: TransferId,
+        lease: &mut Option<Lease>,
+    ) -> Result<Option<u64>> {
+        if let Some(held) = lease.as_ref().filter(|held| held.renew_at > Instant::now()) {
+            return Ok(Some(held.token));
+        }
+        let request =
+            pb::TakeLeaseRequest { transfer_id: transfer.to_string(), holder: self.0.holder.to_string() };
+        let answer = self.0.regions.control(source)?.take_lease(request).await;
+        let answer = answer.map_err(|status| peer_error(&status))?.into_inner();
+        if answer.token == 0 {
+            *lease = None;
+            return Ok(None);
+        }
+        let lasts = Duration::from_millis(answer.lasts_ms.into());
+        *lease = Some(Lease { token: answer.token, renew_at: Instant::now() + lasts / 3 });
+        Ok(Some(answer.token))
+    }
+
+    /// Brings a region the other side's statements it lacks and asks it for a step, in one call; what it
+    /// signs goes straight on to the other region with its next step.
+    async fn call(&self, transfer: TransferId, both: &Both, to: Side, ask: Ask, token: u64) -> Result<()> {
+        let regions = &self.0.regions;
+        let (region, from, held) = match to {
+            Side::Source => (&both.source.source, &both.source.destination, both.source.plan.peer_sequence),
+            Side::Destination => {
+                let held = both.destination.as_ref().map_or(0, |view| view.plan.peer_sequence);
+                (&both.source.destination, &both.source.source, held)
+            }
+        };
+        let lacks = match to {
+            Side::Source => both.destination.as_ref().is_some_and(|view| view.plan.own_sequence > held),
+            Side::Destination => both.source.plan.own_sequence > held,
+        };
+        let statements = if lacks { self.statements(from, transfer, held).await? } else { Vec::new() };
+        let peer_proof = if ask == Ask::Close { Some(self.proof(from, transfer).await?) } else { None };
+        let request = pb::AdvanceRequest {
+            transfer_id: transfer.to_string(),
+            attempt: both.source.attempt,
+            token,
+            statements,
+            step: step(ask).into(),
+            peer_proof,
+            cause: String::new(),
+        };
+        tracing::debug!(%transfer, %region, ?ask, "asks");
+        regions.control(region)?.advance(request).await.map_err(|status| peer_error(&status))?;
+        Ok(())
+    }
+
+    async fn statements(
+        &self,
+        from: &RegionId,
+        transfer: TransferId,
+        after: u64,
+    ) -> Result<Vec<pb::SignedStatement>> {
+        let request = pb::GetStatementsRequest { transfer_id: transfer.to_string(), after };
+        let answer = self.0.regions.control(from)?.get_statements(request).await;
+        Ok(answer.map_err(|status| peer_error(&status))?.into_inner().statements)
+    }
+
+    async fn proof(&self, from: &RegionId, transfer: TransferId) -> Result<pb::ClosingProof> {
+        let request = pb::GetClosingProofRequest { transfer_id: transfer.to_string() };
+        let answer = self.0.regions.control(from)?.get_closing_proof(request).await;
+        let proof = answer.map_err(|status| peer_error(&status))?.into_inner().proof;
+        proof.ok_or_else(|| Error::new(Code::NotFound).at("closing proof"))
+    }
+}
+
+enum Turn {
+    Went,
+    Waits,
+    Over,
+}
+
+const fn step(ask: Ask) -> pb::Step {
+    match ask {
+        Ask::Deliver => pb::Step::Unspecified,
+        Ask::Preflight => pb::Step::Preflight,
+        Ask::Prepare => pb::Step::Prepare,
+        Ask::OpenCopy => pb::Step::OpenCopy,
+        Ask::Pull => pb::Step::Pull,
+        Ask::Freeze => pb::Step::Freeze,
+        Ask::Stage => pb::Step::Stage,
+        Ask::Release => pb::Step::Release,
+        Ask::Adopt => pb::Step::Adopt,
+        Ask::Rekey => pb::Step::Rekey,
+        Ask::Shred => pb::Step::Shred,
+        Ask::Close => pb::Step::Close,
+        Ask::Abort => pb::Step::Abort,
+        Ask::Purge => pb::Step::Purge,
+    }
+}
