@@ -18,6 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domicile_config::TransferSettings;
+use domicile_config::policy::{Period, RegionPolicy};
 use domicile_kms::Keyring;
 use domicile_objects::ObjectStore;
 use domicile_store::queries::residency::{self, Carer, Entitled};
@@ -27,10 +29,8 @@ use domicile_types::{
     AccountId, Actor, Code, Ctx, Error, PracticeId, RegionId, Result, Role, SubjectId, Timestamp,
 };
 
-use crate::ports::{People, TravelReader};
+use crate::ports::TravelReader;
 use uploads::Uploads;
-
-const YEAR: Duration = Duration::from_secs(31_557_600);
 
 /// Numbers of the records service.
 #[derive(Clone, Debug)]
@@ -43,21 +43,23 @@ pub struct Settings {
     pub import_bytes: usize,
     /// How long one upload may take.
     pub upload_time: Duration,
-    /// How long an item is kept at least from when it happened (P22).
-    pub retain: Duration,
+    /// How long an item is kept at least from when it happened, until its record's last session is known (P22).
+    pub retain: Period,
     /// How long a signed item is kept at least from when it was signed (P26).
-    pub retain_signed: Duration,
+    pub retain_signed: Period,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    /// The numbers a region's settings and its policy give.
+    #[must_use]
+    pub fn new(transfer: &TransferSettings, policy: &RegionPolicy) -> Self {
         Self {
-            released_reads: Duration::from_secs(60),
+            released_reads: transfer.source_reads,
             object_bytes: 1 << 30,
             import_bytes: 64 << 20,
             upload_time: Duration::from_secs(3_600),
-            retain: YEAR * 7,
-            retain_signed: YEAR * 6,
+            retain: policy.retention.records.keep,
+            retain_signed: policy.retention.signed_notes.keep,
         }
     }
 }
@@ -70,8 +72,6 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The region's object store.
     pub objects: Arc<dyn ObjectStore>,
-    /// Who works here.
-    pub people: Arc<dyn People>,
     /// Opens what a transfer has brought.
     pub travel: Arc<dyn TravelReader>,
     /// Numbers.
@@ -88,7 +88,6 @@ struct Inner {
     store: Store,
     keyring: Arc<Keyring>,
     objects: Arc<dyn ObjectStore>,
-    people: Arc<dyn People>,
     travel: Arc<dyn TravelReader>,
     settings: Settings,
     uploads: Arc<Uploads>,
@@ -104,9 +103,9 @@ impl Records {
     /// The service over its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, keyring, objects, people, travel, settings } = parts;
+        let Parts { store, keyring, objects, travel, settings } = parts;
         let uploads = Arc::new(Uploads::default());
-        Self { inner: Arc::new(Inner { store, keyring, objects, people, travel, settings, uploads }) }
+        Self { inner: Arc::new(Inner { store, keyring, objects, travel, settings, uploads }) }
     }
 
     fn store(&self) -> &Store {

@@ -11,4 +11,4 @@ mod ports;
 mod wire;
 
 pub use app::{Parts, Records, Settings};
-pub use ports::{People, Practitioner, TravelReader};
+pub use ports::TravelReader;

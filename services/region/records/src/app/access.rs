@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use domicile_proto::records::v1 as pb;
+use domicile_store::queries::identity::{self, AccountState};
 use domicile_store::queries::scoped::Reader;
 use domicile_store::queries::{access, item, residency};
 use domicile_store::{AuditFacts, Scope, Tx};
@@ -15,13 +16,20 @@ use futures::future::BoxFuture;
 
 use super::draft::subject;
 use super::{Records, Side, Who};
-use crate::ports::Practitioner;
 use crate::wire::{id, invalid, maybe_id, maybe_time};
 
 /// A year: no grant lasts longer.
 const LONGEST_GRANT: std::time::Duration = std::time::Duration::from_secs(366 * 86_400);
 /// Letters of a legal hold's reference at most.
 const REFERENCE: usize = 64;
+
+/// A practitioner as the region knows them.
+#[derive(Clone, Copy)]
+struct Practitioner {
+    practice: PracticeId,
+    /// Whether the practice has signed this region's agreement (P46).
+    agreed: bool,
+}
 
 impl Records {
     /// Grants a practitioner access beyond the caseload, with scope and expiry (P10). The client grants
@@ -241,12 +249,21 @@ impl Records {
         read.await?.map(drop).ok_or_else(|| Error::new(Code::NotFound))
     }
 
+    /// The practitioner with this account. Accounts of clients are out of reach here.
     async fn practitioner(&self, account: AccountId) -> Result<Practitioner> {
-        self.inner
-            .people
-            .practitioner(account)
-            .await?
-            .ok_or_else(|| Error::new(Code::NotFound).at("practitioner_id"))
+        let read = self.store().read("practitioner.get", Scope::System, move |tx| {
+            Box::pin(async move {
+                let found = identity::account_get(tx, account).await?.filter(|account| {
+                    account.state != AccountState::Closed
+                        && matches!(account.role, Role::Practitioner | Role::PracticeAdmin)
+                });
+                let Some(practice) = found.and_then(|account| account.practice_id) else { return Ok(None) };
+                let known = identity::practice_get(tx, practice).await?;
+                let agreed = known.is_some_and(|practice| practice.agreement_version.is_some());
+                Ok(Some(Practitioner { practice, agreed }))
+            })
+        });
+        read.await?.ok_or_else(|| Error::new(Code::NotFound).at("practitioner_id"))
     }
 
     /// Changes control rows, with the audit entry.

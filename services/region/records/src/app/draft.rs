@@ -233,8 +233,8 @@ fn owner(who: &Who, parent: Option<&ItemHeader>) -> (Option<PracticeId>, Option<
 
 /// The longest of what stood, of the time since it happened and of the time since it was signed (P22, P26).
 fn retained(header: &ItemHeader, settings: &Settings) -> Option<Timestamp> {
-    let happened = Some(header.occurred_at.plus(settings.retain));
-    let signed = header.signed_at.map(|at| at.plus(settings.retain_signed));
+    let happened = Some(settings.retain.after(header.occurred_at));
+    let signed = header.signed_at.map(|at| settings.retain_signed.after(at));
     header.retain_until.max(happened).max(signed)
 }
 

@@ -66,7 +66,7 @@ impl Records {
             region: self.region().clone(),
             ctx: self.ctx().clone(),
             now: self.now(),
-            retain_until: self.now().plus(self.settings().retain),
+            retain_until: self.settings().retain.after(self.now()),
         };
         let named = idempotency.clone();
         let versions = Arc::new(blocking(move || sealer.versions(&bundle, named)).await?);
