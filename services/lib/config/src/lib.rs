@@ -6,6 +6,7 @@
 
 pub mod coordinator;
 mod load;
+pub mod policy;
 pub mod region;
 mod secret;
 pub mod shared;
@@ -14,6 +15,7 @@ pub mod transfer;
 mod units;
 
 pub use coordinator::CoordinatorSettings;
+pub use policy::{Policies, RegionPolicy};
 pub use region::RegionSettings;
 pub use secret::Secret;
 pub use shared::{Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener};

@@ -33,6 +33,12 @@ pub(crate) fn layered<T: DeserializeOwned>(
     parse(config)
 }
 
+/// Parses one TOML text.
+pub(crate) fn toml<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let table: toml::Table = text.parse().map_err(|_| Error::new(Code::ConfigurationInvalid).at("TOML"))?;
+    parse(table)
+}
+
 fn parse<'de, T, D>(from: D) -> Result<T>
 where
     T: DeserializeOwned,
@@ -55,7 +61,9 @@ fn explain(path: &str, message: &str) -> Error {
         return Error::new(Code::ConfigurationUnknownKey).at(under(key));
     }
     if let Some(key) = quoted("missing field `").or_else(|| quoted("missing configuration field \"")) {
-        return Error::new(Code::ConfigurationMissing).at(under(key.trim_end_matches('"')));
+        // One of the two messages has the path in it already, the other has not.
+        let key = key.trim_end_matches('"').rsplit(['.', ']']).next().unwrap_or_default();
+        return Error::new(Code::ConfigurationMissing).at(under(key));
     }
     Error::new(Code::ConfigurationInvalid).at(path)
 }

@@ -127,6 +127,9 @@ pub struct PeerSettings {
     pub statement_key: String,
     /// Its checkpoint key, as a verifier key (C2SP signed-note).
     pub checkpoint_key: String,
+    /// Who runs it, as notices name the recipient; this region's own operator when absent.
+    #[serde(default)]
+    pub operator: Option<OperatorContact>,
 }
 
 /// The coordinator.
@@ -199,6 +202,12 @@ impl RegionSettings {
     #[must_use]
     pub fn peer(&self, region: &RegionId) -> Option<&PeerSettings> {
         self.peer.iter().find(|peer| &peer.region == region)
+    }
+
+    /// Who runs the region of this name.
+    #[must_use]
+    pub fn operator_of(&self, region: &RegionId) -> &OperatorContact {
+        self.peer(region).and_then(|peer| peer.operator.as_ref()).unwrap_or(&self.operator)
     }
 
     fn from_sources(file: &Path, environment: Option<Vec<(String, String)>>) -> Result<Self> {

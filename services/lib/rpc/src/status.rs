@@ -152,7 +152,7 @@ fn log(error: &Error) {
     match error.class() {
         Class::Internal | Class::DataLoss => tracing::error!(code, place, %cause, "request failed"),
         Class::Unavailable | Class::ResourceExhausted => {
-            tracing::warn!(code, place, %cause, "request failed")
+            tracing::warn!(code, place, %cause, "request failed");
         }
         _ => tracing::debug!(code, place, "request refused"),
     }
