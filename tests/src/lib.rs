@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod people;
 pub mod postgres;
+pub mod records;
 pub mod region;
 pub mod stores;

@@ -85,4 +85,3 @@ impl AuditSink for OutboxSink {
         self.0.audit_now(&entry, AuditFacts::outcome(outcome)).await
     }
 }
-

@@ -103,18 +103,19 @@ impl Bench {
         let sessions = SessionSettings::default();
         let peers: BTreeMap<RegionId, PublicKey> =
             peers.iter().map(|(name, key)| Ok((region(name)?, *key))).collect::<Result<_, Failed>>()?;
-        let identity = Identity::new(Parts {
-            store: store.clone(),
-            keyring: Arc::clone(&keyring),
-            signer: signer.clone(),
-            destinations: peers.keys().cloned().collect(),
-            peers,
-            agreement: AGREEMENT.to_owned(),
-            sessions: sessions.clone(),
-        });
+        let identity = identity(store.clone(), &keyring, &signer, peers, &sessions);
         let server = People::server(&store, Arc::new(identity.clone())).add_service(identity.service()).await;
         let people = People::serve(server).await?;
         Ok(Self { databases, store, keyring, signer, clock, identity, people, sessions, _files: files })
+    }
+
+    /// Another process's identity service on the same databases.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub async fn replica(&self) -> Result<Identity, Failed> {
+        let store = self.databases.store(&self.clock.ctx()).await?;
+        Ok(identity(store, &self.keyring, &self.signer, BTreeMap::new(), &self.sessions))
     }
 
     /// The identity service, for somebody who is not signed in.
@@ -213,6 +214,24 @@ impl Bench {
         let mut identity = self.signed_in(token).map_err(|error| Status::internal(error.to_string()))?;
         Ok(identity.create_client(request).await?.into_inner())
     }
+}
+
+fn identity(
+    store: Store,
+    keyring: &Arc<Keyring>,
+    signer: &Arc<TestSigner>,
+    peers: BTreeMap<RegionId, PublicKey>,
+    sessions: &SessionSettings,
+) -> Identity {
+    Identity::new(Parts {
+        store,
+        keyring: Arc::clone(keyring),
+        signer: signer.clone(),
+        destinations: peers.keys().cloned().collect(),
+        peers,
+        agreement: AGREEMENT.to_owned(),
+        sessions: sessions.clone(),
+    })
 }
 
 fn region(name: &str) -> Result<RegionId, Failed> {

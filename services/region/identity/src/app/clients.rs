@@ -57,9 +57,22 @@ impl Identity {
             self.0.store.write("client.create", Scope::Subject(opening.subject), scope, move |tx| {
                 Box::pin(open(tx, opening, row.clone()))
             });
-        created.await?;
+        if let Err(refused) = created.await {
+            self.unmake(opening.subject, &refused).await;
+            return Err(refused);
+        }
         scope.concerns(opening.subject);
         Ok(NewClient { subject: opening.subject, invited })
+    }
+
+    /// Destroys the keys of a record that another took the address of. After any other failure nobody
+    /// knows whether the record is there, so its keys stay.
+    async fn unmake(&self, subject: SubjectId, refused: &Error) {
+        if refused.code() == Code::AccountExists
+            && let Err(error) = self.0.fields.keyring.destroy_subject(subject).await
+        {
+            tracing::warn!(?error, "keys of a record that was not created are left");
+        }
     }
 
     async fn carer(
