@@ -2,8 +2,10 @@
 //! of data it holds (P1), and what becomes of it when a record moves. A test compares it with the live
 //! schema of both databases and fails on what is undeclared.
 
+mod live;
 mod tables;
 
+pub use live::Schema;
 pub use tables::{PREFIXES, TABLES};
 
 /// The categories of promise 1, as the messages' options name them.

@@ -377,6 +377,12 @@ pub const TABLES: &[Table] = &[
         &[("transfer_id", Technical), ("attempt", Technical), ("at", Technical)],
     ),
     data(
+        "transfer_checkpoint",
+        Region,
+        Travel::Stay("the other region's checkpoint over the transfer's statements, as evidence"),
+        &[("transfer_id", Technical), ("note", Technical), ("at", Technical)],
+    ),
+    data(
         "job_lease",
         Region,
         Travel::Stay("which process does which background work"),

@@ -1,0 +1,193 @@
+//! A region whose records service people can call, and what tests say to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domicile_config::TransferSettings;
+use domicile_config::policy::Policies;
+use domicile_crypto::Zeroizing;
+use domicile_objects::Directory;
+use domicile_proto::records::v1::records_service_client::RecordsServiceClient;
+use domicile_proto::records::v1::{self as pb, payload};
+use domicile_records::{Parts, Records, Settings, TravelReader};
+use domicile_rpc::Channel;
+use domicile_store::queries::item::Travelling;
+use domicile_store::queries::object::Object;
+use domicile_store::queries::residency::{self, Residence};
+use domicile_store::{Backend, Scope};
+use domicile_types::{Code, Error, ItemHeader, Result, SubjectId};
+use futures::stream::BoxStream;
+use prost::bytes::Bytes;
+use tonic::Status;
+
+use crate::people::People;
+use crate::postgres::Failed;
+use crate::region::{Bench, Practice};
+
+/// A client of the records service.
+pub type RecordsClient = RecordsServiceClient<Channel>;
+
+/// A region with records.
+pub struct RecordsBench {
+    /// The region.
+    pub region: Bench,
+    /// The service.
+    pub records: Records,
+    /// The first operator's session.
+    pub operator: String,
+    /// The first compliance account's session.
+    pub compliance: String,
+    people: People,
+    folder: tempfile::TempDir,
+}
+
+/// A client with a session.
+pub struct Client {
+    /// The record (UUID text).
+    pub subject: String,
+    /// The record.
+    pub id: SubjectId,
+    /// The session.
+    pub token: String,
+}
+
+/// The folder of the regions' policies.
+#[must_use]
+pub fn policies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../regions")
+}
+
+impl RecordsBench {
+    /// A region of this name.
+    ///
+    /// # Errors
+    /// When a part of it cannot be had.
+    pub async fn new(name: &str, backend: Backend) -> Result<Self, Failed> {
+        let region = Bench::new(name, backend, &[]).await?;
+        let folder = tempfile::tempdir().map_err(|error| Failed::Io("no temporary folder", error))?;
+        let objects = Directory::open(folder.path(), region.store.ctx()).await?;
+        let policies = Policies::load(&policies())?;
+        let policy = policies.get(region.store.region())?;
+        let records = Records::new(Parts {
+            store: region.store.clone(),
+            keyring: Arc::clone(&region.keyring),
+            objects: Arc::new(objects),
+            travel: Arc::new(Nothing),
+            settings: Settings::new(&TransferSettings::default(), policy),
+        });
+        let server = People::server(&region.store, Arc::new(region.identity.clone()));
+        let people = People::serve(server.add_service(records.server()).await).await?;
+        let [operator, compliance] = region.bootstrap().await?;
+        Ok(Self { region, records, operator, compliance, people, folder })
+    }
+
+    /// The records service, with a session.
+    ///
+    /// # Errors
+    /// For a token that cannot be sent.
+    pub fn with(&self, token: &str) -> Result<RecordsClient> {
+        Ok(RecordsServiceClient::new(self.people.with(token)?))
+    }
+
+    /// The object store's folder.
+    #[must_use]
+    pub fn objects(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A practice whose administrator is `name`, agreement signed.
+    ///
+    /// # Errors
+    /// What the service answers.
+    pub async fn practice(&self, name: &str) -> Result<Practice, Failed> {
+        self.region.practice(&self.operator, &format!("{name}@practice.example")).await
+    }
+
+    /// A client in the caseload of whoever has this session, signed in.
+    ///
+    /// # Errors
+    /// What the service answers.
+    pub async fn client(&self, carer: &str, name: &str) -> Result<Client, Status> {
+        let email = format!("{name}@mail.example");
+        let created = self.region.client(carer, &email).await?;
+        let token = self.region.join(&created.invitation, &email).await?;
+        let id = created.subject_id.parse().map_err(|_| Status::internal("an id that is none"))?;
+        Ok(Client { subject: created.subject_id, id, token })
+    }
+
+    /// Changes a record's residency by hand.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn residence(&self, subject: SubjectId, change: fn(&mut Residence)) -> Result<()> {
+        self.region
+            .store
+            .write_unaudited("test.residence", Scope::Subject(subject), move |tx| {
+                Box::pin(async move {
+                    let mut home =
+                        residency::lock(tx, subject).await?.ok_or_else(|| Error::new(Code::NotFound))?;
+                    change(&mut home);
+                    home.changed_at = tx.now();
+                    residency::set(tx, &home).await
+                })
+            })
+            .await
+    }
+}
+
+/// Where no transfer has brought anything.
+struct Nothing;
+
+#[async_trait]
+impl TravelReader for Nothing {
+    async fn item(&self, _: &ItemHeader, _: Travelling) -> Result<Zeroizing<Vec<u8>>> {
+        Err(Error::new(Code::ContentDamaged))
+    }
+    async fn object(&self, _: &Object) -> Result<BoxStream<'static, Result<Bytes>>> {
+        Err(Error::new(Code::ObjectMissing))
+    }
+}
+
+/// A draft of a new item.
+#[must_use]
+pub fn draft(kind: payload::Kind) -> pb::ItemDraft {
+    pb::ItemDraft { payload: Some(pb::Payload { kind: Some(kind) }), ..Default::default() }
+}
+
+/// A draft of a note.
+#[must_use]
+pub fn note(text: &str) -> pb::ItemDraft {
+    let note = pb::Note { title: "Session 4".to_owned(), text: text.to_owned(), template: String::new() };
+    draft(payload::Kind::Note(note))
+}
+
+/// A draft of a reflection.
+#[must_use]
+pub fn reflection(text: &str) -> pb::ItemDraft {
+    draft(payload::Kind::Reflection(pb::Reflection { text: text.to_owned() }))
+}
+
+/// The same draft as a new version of an item.
+#[must_use]
+pub fn edit(mut draft: pb::ItemDraft, of: &pb::ItemHeader) -> pb::ItemDraft {
+    draft.item_id.clone_from(&of.item_id);
+    draft.based_on_version = of.version;
+    draft
+}
+
+/// A request to write a draft.
+#[must_use]
+pub fn put(subject: &str, key: &str, draft: pb::ItemDraft) -> pb::PutItemRequest {
+    pb::PutItemRequest {
+        subject_id: subject.to_owned(),
+        idempotency_key: format!("test-key-{key:-<12}"),
+        draft: Some(draft),
+    }
+}
+
+/// A request to read an item's newest version.
+#[must_use]
+pub fn get(of: &pb::ItemHeader) -> pb::GetItemRequest {
+    pb::GetItemRequest { subject_id: of.subject_id.clone(), item_id: of.item_id.clone(), version: 0 }
+}
