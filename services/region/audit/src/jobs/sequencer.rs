@@ -29,6 +29,8 @@ use crate::head::SignedHead;
 const WINDOW: u64 = 8_192;
 /// A number that stayed away for so long belongs to a writer that died in mid-change.
 const LOST: Duration = Duration::from_secs(300);
+/// How far the clocks of writers and sequencer may lie apart.
+const SKEW: Duration = Duration::from_secs(60);
 /// How many lost numbers are declared at once.
 const DECLARED: usize = 256;
 /// How many events one look at the outbox names.
@@ -117,7 +119,7 @@ struct Leader {
     token: u64,
     renew: Instant,
     writers: Writers,
-    whole: bool,
+    since: Option<Timestamp>,
     look: Instant,
     size: u64,
     signed: Option<u64>,
@@ -243,11 +245,7 @@ impl Sequencer {
             Ok(()) if leader.is_some() => pace.poll,
             Ok(()) => pace.lease / 3,
             Err(error) => {
-                tracing::error!(
-                    code = error.code().as_str(),
-                    place = error.place(),
-                    "the sequencer is held up"
-                );
+                tracing::error!(?error, "the sequencer is held up");
                 *leader = None;
                 pace.lease / 5
             }
@@ -311,15 +309,17 @@ impl Sequencer {
             })
         });
         let (size, rows) = recent.await?;
-        let mut writers = Writers::default();
+        let (mut writers, mut since) = (Writers::default(), None);
         for row in &rows {
             let entry = Entry::decode(&row.entry)?;
+            if size > WINDOW && since.is_none() {
+                since = entry.sequenced_at.map(|at| at.plus(SKEW));
+            }
             writers.note(entry.writer, entry.writer_epoch, entry.writer_sequence, entry.written_at);
         }
         let now = Instant::now();
         tracing::info!(size, token, "this process sequences the audit log");
-        let whole = size <= WINDOW;
-        Ok(Leader { token, renew, writers, whole, look: now, size, signed: None, signed_at: now })
+        Ok(Leader { token, renew, writers, since, look: now, size, signed: None, signed_at: now })
     }
 
     async fn drain(&self, leader: &mut Leader, extra: Vec<Entry>) -> Result<()> {
@@ -352,9 +352,11 @@ impl Sequencer {
         }
         leader.look = Instant::now() + LOST / 10;
         let now = self.0.parts.store.ctx().now();
-        let known = leader.whole;
+        // What was drawn after a number that this sequencer has surely seen would have been seen too.
+        let since = leader.since;
+        let surely = |gap: &Gap| since.is_none_or(|since| gap.after.is_some_and(|after| after > since));
         let gaps = leader.writers.gaps().into_iter();
-        let old = gaps.filter(|gap| gap.before.plus(LOST) < now && (known || gap.first > 1));
+        let old = gaps.filter(|gap| gap.before.plus(LOST) < now && surely(gap));
         let entries = old.flat_map(|gap| (gap.first..=gap.last).map(move |number| (gap, number)));
         entries.take(DECLARED).map(|(gap, number)| self.declaration(gap, number)).collect()
     }
@@ -431,7 +433,7 @@ impl Sequencer {
             end.await
         };
         if let Err(error) = ended.await {
-            tracing::warn!(code = error.code().as_str(), "the sequencer ended before its work was done");
+            tracing::warn!(?error, "the sequencer ended before its work was done");
         }
     }
 }
