@@ -14,6 +14,15 @@ pub fn bytes(total: u64, label: &'static str, draws: bool) -> ProgressBar {
     bar
 }
 
+/// A bar over a count of things.
+#[must_use]
+pub fn count(total: u64, label: &'static str, draws: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), target(draws));
+    bar.set_style(style("{msg} [{bar:30}] {pos} of {len}"));
+    bar.set_message(label);
+    bar
+}
+
 /// A bar over one transfer: the state, then how much of the record is at the destination.
 pub struct TransferBar(ProgressBar);
 
@@ -97,6 +106,7 @@ mod tests {
     fn templates_parse() {
         for template in [
             "{msg} [{bar:30}] {bytes} of {total_bytes} at {bytes_per_sec}",
+            "{msg} [{bar:30}] {pos} of {len}",
             "{spinner} {prefix:<12} [{bar:30}] {msg}  {elapsed_precise}",
         ] {
             assert!(ProgressStyle::with_template(template).is_ok());

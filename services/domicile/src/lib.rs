@@ -1,1 +1,74 @@
-//! The executable.
+//! The composition root: puts the services of a region together, starts roles, whole deployments on
+//! one machine and the demonstration, and hands everything else to the command line.
+
+mod compose;
+mod demo;
+mod roles;
+mod signing;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use domicile_cli::{App, Command, EXIT_CODES, Global, output};
+use domicile_types::Ctx;
+
+/// Keeps a therapy client's record in the region the client chose, and moves it with consent.
+#[derive(Parser, Debug)]
+#[command(
+    name = "domicile",
+    version,
+    after_help = EXIT_CODES,
+    after_long_help = concat!(
+        "Try it: `domicile demo` shows a record moving from the EU to Canada.\n",
+        "Run it: `domicile up` starts four regions on this machine and says how to sign in.\n\n",
+        "Exit codes:\n",
+        "  0  done\n  1  something else went wrong\n  2  the command line or the request is wrong\n",
+        "  3  not signed in, or not allowed\n  4  no such thing (or not for you)\n",
+        "  5  refused in the present state\n  6  cannot now, the same command may succeed later\n",
+        "  7  content failed its integrity check\n",
+        "`domicile audit verify` has its own codes; see its help."
+    )
+)]
+struct Domicile {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    #[command(flatten)]
+    Role(roles::Role),
+    #[command(flatten)]
+    Command(Command),
+}
+
+/// Runs the command line of this process and gives its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let domicile = Domicile::parse();
+    let json = domicile.global.json;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            output::note(&format!("error: no runtime: {}", cause.kind()));
+            return ExitCode::FAILURE;
+        }
+    };
+    let app = App::new(domicile.global, Ctx::system());
+    let done = runtime.block_on(async {
+        match domicile.action {
+            Action::Role(role) => role.run(&app).await,
+            Action::Command(command) => command.run(&app).await,
+        }
+    });
+    // Blocking reads of standard input never return by themselves.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(output::report(&failure, json)),
+    }
+}

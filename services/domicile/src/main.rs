@@ -1,1 +1,5 @@
-fn main() {}
+//! The executable.
+
+fn main() -> std::process::ExitCode {
+    domicile::main()
+}

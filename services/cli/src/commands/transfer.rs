@@ -93,6 +93,9 @@ pub struct ConsentArgs {
     /// Keep a forwarding note at the old region for twelve months, so that signing in there finds you.
     #[arg(long)]
     forwarding_locator: bool,
+    /// Authorize the move of psychotherapy notes, which needs an authorization of its own.
+    #[arg(long)]
+    psychotherapy_notes: bool,
     #[command(flatten)]
     password: PasswordArgs,
 }
@@ -231,7 +234,9 @@ pub fn rests(transfer: &Transfer) -> bool {
     matches!(transfer.state(), TransferState::Closed | TransferState::Aborted)
 }
 
-fn offer_text(offer: &Offer) -> String {
+/// An offer as people read it, the notice in full.
+#[must_use]
+pub fn offer_text(offer: &Offer) -> String {
     let kinds: Vec<_> = offer
         .kinds
         .iter()
@@ -271,6 +276,7 @@ async fn consent(app: &App, args: ConsentArgs) -> Result<()> {
         notice_version: offer.notice_version,
         locale: offer.locale,
         forwarding_locator: args.forwarding_locator,
+        psychotherapy_authorized: args.psychotherapy_notes,
     };
     let first = answer(client.transfers().give_consent(request.clone())).await;
     let response = match first {

@@ -1,0 +1,30 @@
+//! `domicile region`.
+
+use std::sync::Arc;
+
+use domicile_cli::App;
+use domicile_cli::failure::Result;
+use domicile_config::RegionSettings;
+use domicile_rpc::TcpNet;
+
+use super::{ServeArgs, logging, shutdown};
+use crate::compose::{self, Foundation};
+
+/// Serves one region until told to stop. The settings are read and checked whole before anything opens.
+pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
+    let settings = RegionSettings::load(&args.config.config)?;
+    logging::start(&settings.log)?;
+    let shutdown = shutdown::on_signals(args.supervised);
+    tracing::info!(region = %settings.region, "the region starts");
+    let served = async {
+        let foundation = Foundation::open(settings, app.ctx.clone()).await?;
+        compose::region::serve(foundation, Arc::new(TcpNet), shutdown).await
+    };
+    let served = served.await;
+    match &served {
+        Ok(()) => tracing::info!("the region has ended"),
+        // The cause goes to the log alone; what a person sees has no text from below.
+        Err(failure) => tracing::error!(?failure, "the region cannot go on"),
+    }
+    served
+}

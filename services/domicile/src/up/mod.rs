@@ -1,0 +1,103 @@
+//! `domicile up`: a whole deployment on one machine, from one folder.
+
+mod accounts;
+mod certificates;
+mod child;
+mod deployment;
+mod files;
+mod layout;
+mod policies;
+mod settings;
+mod state;
+
+pub(crate) use accounts::{FirstAccounts, password};
+pub(crate) use deployment::Deployment;
+pub(crate) use layout::Layout;
+
+use clap::Args;
+use domicile_cli::failure::{Failure, Result};
+use domicile_cli::{App, text};
+use domicile_types::RegionId;
+use serde_json::{Value, json};
+
+use crate::roles::shutdown;
+
+/// What is started.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Everything lies in the folder of --data (by default ~/.local/share/domicile): databases, keys, objects,
+certificates, logs. Ctrl-C stops every process; the next `up` on the same folder goes on where it was.
+
+Examples:
+  domicile up
+  domicile up --data /srv/domicile --regions eu,ca
+  domicile --region eu sign-in --email operator@eu.domicile.local")]
+pub(crate) struct UpArgs {
+    /// The regions of a new deployment; all this release has a policy for when left out.
+    #[arg(long, value_delimiter = ',', value_name = "REGIONS")]
+    regions: Option<Vec<RegionId>>,
+}
+
+/// Starts a deployment and keeps it running until it is told to stop.
+pub(crate) async fn run(app: &App, args: UpArgs) -> Result<()> {
+    let stop = shutdown::on_signals(false);
+    let folder = app.folder()?;
+    app.out.text(&format!("Preparing {}", folder.display()))?;
+    let mut deployment = Deployment::prepare(&folder, args.regions, &toml::Table::new(), &app.ctx).await?;
+    let started = tokio::select! {
+        started = deployment.start() => started,
+        () = stop.cancelled() => Err(Failure::Status(0)),
+    };
+    let told = match started {
+        Ok(()) => tell(app, &deployment),
+        Err(failure) => Err(failure),
+    };
+    if told.is_ok() {
+        stop.cancelled().await;
+    }
+    app.out.text("Stopping.").ok();
+    deployment.stop().await;
+    told
+}
+
+fn tell(app: &App, deployment: &Deployment) -> Result<()> {
+    let mut rows = Vec::new();
+    for region in deployment.regions() {
+        let place = deployment.place(region)?;
+        rows.push((region.to_string(), place.endpoint, deployment.accounts(region)?.operator.email.clone()));
+    }
+    let layout = deployment.layout();
+    app.out.answer(
+        || {
+            let regions = rows.iter().map(|(region, endpoint, operator)| {
+                json!({ "region": region, "endpoint": endpoint, "operator": operator })
+            });
+            json!({
+                "folder": layout.folder(),
+                "ca": layout.authority(),
+                "credentials": layout.credentials(),
+                "policy": layout.audit_policy(),
+                "regions": regions.collect::<Value>(),
+            })
+        },
+        || {
+            let table: Vec<_> = rows.iter().map(|(a, b, c)| vec![a.clone(), b.clone(), c.clone()]).collect();
+            let data = layout.folder().display();
+            format!(
+                "\n{}\n{}\nSign in, in another terminal:\n  \
+                 domicile --data {data} --region {} sign-in --email {}\n\n\
+                 These regions run on SQLite: for development, without roles or row-level security.\n\
+                 Ctrl-C stops everything.\n",
+                text::table(&["region", "endpoint", "operator"], &table),
+                text::fields(&[
+                    ("authority", layout.authority().display().to_string()),
+                    ("passwords", layout.credentials().display().to_string()),
+                    ("audit policy", layout.audit_policy().display().to_string()),
+                    ("logs", format!("{data}/<region>/log")),
+                ]),
+                rows.first().map(|(region, ..)| region.as_str()).unwrap_or_default(),
+                rows.first().map(|(.., operator)| operator.as_str()).unwrap_or_default(),
+            )
+        },
+    )
+}

@@ -1,0 +1,141 @@
+//! What a deployment chose once and keeps: its regions and their ports.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use domicile_cli::failure::{Failure, Result};
+use domicile_rpc::{Net, TcpNet};
+use domicile_types::RegionId;
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use super::layout::Layout;
+use super::policies;
+
+/// Two ports of loopback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ports {
+    /// The listener for people.
+    pub(crate) people: u16,
+    /// The listener for peers.
+    pub(crate) peers: u16,
+}
+
+/// `deployment.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    /// The coordinator's listener.
+    pub(crate) coordinator: u16,
+    /// The regions.
+    pub(crate) regions: BTreeMap<RegionId, Ports>,
+}
+
+impl State {
+    /// The state of a folder: the one kept there, with ports that are taken chosen anew, or a first one.
+    pub(crate) async fn load(layout: &Layout, regions: Option<Vec<RegionId>>) -> Result<Self> {
+        let mut state = match files::read_toml::<Self>(&layout.state())? {
+            Some(kept) => kept.check(regions)?,
+            None => Self::first(regions.unwrap_or_else(policies::regions))?,
+        };
+        state.choose_ports().await?;
+        files::replace_toml(&layout.state(), &state)?;
+        Ok(state)
+    }
+
+    fn first(regions: Vec<RegionId>) -> Result<Self> {
+        let regions: BTreeMap<_, _> = regions.into_iter().map(|region| (region, Ports::default())).collect();
+        if regions.len() < 2 {
+            return Err(Failure::Usage("a deployment has at least two regions".to_owned()));
+        }
+        if let Some(unknown) = regions.keys().find(|region| policies::text(region).is_none()) {
+            let known: Vec<_> = policies::regions().iter().map(ToString::to_string).collect();
+            return Err(Failure::Usage(format!("no policy for {unknown}; there are {}", known.join(", "))));
+        }
+        Ok(Self { coordinator: 0, regions })
+    }
+
+    /// Keys are pinned and accounts made: the regions of a folder stay what they were.
+    fn check(self, wanted: Option<Vec<RegionId>>) -> Result<Self> {
+        let same = wanted.is_none_or(|wanted| {
+            wanted.len() == self.regions.len()
+                && wanted.iter().all(|region| self.regions.contains_key(region))
+        });
+        if same {
+            return Ok(self);
+        }
+        let kept: Vec<_> = self.regions.keys().map(ToString::to_string).collect();
+        Err(Failure::Usage(format!(
+            "this folder has the regions {}; use another for others",
+            kept.join(", ")
+        )))
+    }
+
+    /// Keeps every port that is free and takes fresh ones for the rest. All are held until all are
+    /// known, so that none is given twice.
+    async fn choose_ports(&mut self) -> Result<()> {
+        let mut held = Vec::new();
+        let ports = self.regions.values_mut().flat_map(|ports| [&mut ports.people, &mut ports.peers]);
+        for port in ports.chain([&mut self.coordinator]) {
+            let kept = TcpNet.listen(loopback(*port)).await;
+            let listener = match kept {
+                Ok(listener) => Ok(listener),
+                Err(_) => TcpNet.listen(loopback(0)).await,
+            };
+            let address = listener.and_then(|listener| {
+                let address = listener.local_address();
+                held.push(listener);
+                address
+            });
+            *port = address
+                .map_err(|cause| {
+                    let what = format!("no free port on this machine: {}", cause.kind());
+                    Failure::local(what, "Check that the loopback interface is up.")
+                })?
+                .port();
+        }
+        Ok(())
+    }
+}
+
+/// An address on this machine alone.
+pub(crate) fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regions(names: &[&str]) -> Vec<RegionId> {
+        names.iter().map(|name| RegionId::new(name).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn ports_are_kept_while_they_are_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_path_buf());
+        let first = State::load(&layout, Some(regions(&["eu", "ca"]))).await.unwrap();
+        let second = State::load(&layout, None).await.unwrap();
+        assert_eq!(first, second);
+
+        let eu = RegionId::new("eu").unwrap();
+        let taken = TcpNet.listen(loopback(first.regions[&eu].people)).await.unwrap();
+        let third = State::load(&layout, None).await.unwrap();
+        assert_ne!(third.regions[&eu].people, first.regions[&eu].people);
+        assert_eq!(third.regions[&eu].peers, first.regions[&eu].peers);
+        drop(taken);
+    }
+
+    #[tokio::test]
+    async fn the_regions_of_a_folder_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_path_buf());
+        assert!(State::load(&layout, Some(regions(&["eu"]))).await.is_err());
+        assert!(State::load(&layout, Some(regions(&["eu", "mars"]))).await.is_err());
+        State::load(&layout, Some(regions(&["eu", "ca"]))).await.unwrap();
+        let failure = State::load(&layout, Some(regions(&["eu", "us"]))).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+    }
+}
