@@ -190,3 +190,35 @@ pub fn key_release(release: &KeyRelease<'_>) -> Vec<u8> {
         .bytes(release.consent_digest)
         .done()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_runs_into_the_next() {
+        let fields = |a: &str, b: &str| Fields::of("t").text(a).text(b).done();
+        assert_ne!(fields("ab", "c"), fields("a", "bc"));
+        assert_ne!(fields("abc", ""), fields("", "abc"));
+        assert_ne!(Fields::of("t").text("a").done(), Fields::of("ta").done());
+    }
+
+    #[test]
+    fn absent_is_not_empty_and_not_the_next_field() {
+        let maybe = |a: Option<&[u8]>, b: Option<&[u8]>| Fields::of("t").maybe(a).maybe(b).done();
+        let all = [
+            maybe(None, None),
+            maybe(Some(b""), None),
+            maybe(None, Some(b"")),
+            maybe(Some(b"x"), None),
+            maybe(None, Some(b"x")),
+            maybe(Some(b"\xFF\xFF\xFF\xFF"), None),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(all.iter().skip(at + 1).all(|other| other != one));
+        }
+        let times = |a, b| Fields::of("t").maybe_time(a).maybe_time(b).done();
+        let at = Some(Timestamp::EPOCH);
+        assert_ne!(times(at, None), times(None, at));
+    }
+}

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+use std::sync::Arc;
+
 use domicile_crypto::travel::{OVERHEAD, Opener, Sealer, TravelHead, TravelHeader, Unit};
 use domicile_crypto::{Key32, Zeroizing};
-use domicile_types::{Code, ConsentId, Ctx, ObjectId, PageId, RegionId, Result, TransferId};
+use domicile_types::{
+    Code, ConsentId, Ctx, Faults, ObjectId, PageId, RegionId, Result, Rng, SystemClock, TransferId,
+};
 use proptest::prelude::*;
 
 fn header(ctx: &Ctx) -> TravelHeader {
@@ -233,10 +237,17 @@ fn heads_of_wrong_lengths_are_damage() {
     }
 }
 
-/// The header's bytes, field by field: RFC 8949 §4.2.1, written out by hand.
-#[test]
-fn the_header_is_deterministic_cbor() {
-    let header = TravelHeader {
+/// Randomness that is known, for known answers.
+struct Fixed;
+
+impl Rng for Fixed {
+    fn fill(&self, buffer: &mut [u8]) {
+        buffer.fill(0x55);
+    }
+}
+
+fn known_header() -> TravelHeader {
+    TravelHeader {
         transfer: TransferId::from_slice(&[0x11; 16]).unwrap(),
         attempt: 1_000,
         source: RegionId::new("us").unwrap(),
@@ -244,7 +255,12 @@ fn the_header_is_deterministic_cbor() {
         unit: Unit::Object(ObjectId::from_slice(&[0x22; 16]).unwrap()),
         consent: ConsentId::from_slice(&[0x33; 16]).unwrap(),
         consent_digest: [0x44; 32],
-    };
+    }
+}
+
+/// The header's bytes, field by field: RFC 8949 §4.2.1, written out by hand.
+#[test]
+fn the_header_is_deterministic_cbor() {
     let expected = [
         "a9",
         "0101",
@@ -258,8 +274,41 @@ fn the_header_is_deterministic_cbor() {
         &format!("095820{}", "44".repeat(32)),
     ]
     .concat();
-    assert_eq!(hex::encode(header.encode()), expected);
-    assert_eq!(TravelHeader::decode(&header.encode()).unwrap(), header);
+    assert_eq!(hex::encode(known_header().encode()), expected);
+    assert_eq!(TravelHeader::decode(&known_header().encode()).unwrap(), known_header());
+}
+
+/// Known answers, computed from the description of the format by another implementation (HKDF and
+/// AES-GCM of Python's `cryptography`): key 00..1f, salt 55.., the header above.
+#[test]
+fn the_stream_is_as_described() {
+    let ctx = Ctx { clock: Arc::new(SystemClock), rng: Arc::new(Fixed), faults: Faults::none() };
+    let key: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    let (mut sealer, head) = Sealer::new(&Key32::from_bytes(&key), &known_header(), &ctx).unwrap();
+    assert_eq!(head.salt, [0x55; 32]);
+    let commitment = "27a7644a5657d9657a9aa4f282a7c370b8a8ed193798ac17a75db77c21d265ee";
+    assert_eq!(hex::encode(head.commitment), commitment);
+    let mut seal =
+        |plain: &[u8], frame: &[u8], last| hex::encode(sealer.seal_next(plain, frame, last).unwrap());
+    assert_eq!(seal(b"a payload", b"frame", false), "6eda1784f6c8df20415b8cd5ddeb841af6014455c32024352f");
+    assert_eq!(seal(b"", b"", false), "cac43a13a36092f7beba8dca6782df7f");
+    assert_eq!(seal(b"a payload", b"frame", true), "0f3dfc68c076843f1d2f9e69d1d81eb7f1ff132577c27e7f63");
+}
+
+/// Zeros sealed show the key stream: no two chunks may share it, also when they differ in the last-flag
+/// alone or are sealed again under the same key and header.
+#[test]
+fn no_two_chunks_share_a_nonce() {
+    let ctx = Ctx::system();
+    let (key, header) = (Key32::generate(&ctx), header(&ctx));
+    let mut seen = std::collections::BTreeSet::new();
+    for length in [1, 2, 300] {
+        let (mut sealer, _) = Sealer::new(&key, &header, &ctx).unwrap();
+        for position in 0..length {
+            let sealed = sealer.seal_next(&[0; 16], b"", position + 1 == length).unwrap();
+            assert!(seen.insert(sealed[..16].to_vec()), "position {position} of {length}");
+        }
+    }
 }
 
 #[test]
