@@ -2,7 +2,6 @@
 #![expect(clippy::expect_used, reason = "a test says what it expected")]
 
 #[path = "../../services/region/audit/tests/scenarios/mod.rs"]
-#[macro_use]
 mod scenarios;
 
 use domicile_store::Backend;
