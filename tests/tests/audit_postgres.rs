@@ -1,5 +1,4 @@
 //! The audit service's scenarios on PostgreSQL; its own tests run them on SQLite.
-#![expect(clippy::expect_used, reason = "a test says what it expected")]
 
 #[path = "../../services/region/audit/tests/scenarios/mod.rs"]
 mod scenarios;
