@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use domicile_config::policy::Party;
+use domicile_evidence::closing::ClosingProof;
 use domicile_evidence::keys::{PublicKey, VerifierKey};
 use domicile_proto::transfer::v1::transfer_peer_service_client::TransferPeerServiceClient;
 use domicile_rpc::client::Channel;
@@ -42,20 +43,7 @@ pub struct PeerKeys {
 pub trait Closing: Send + Sync {
     /// A checkpoint that covers this region's own entry of a statement, and the proof that it does; waits
     /// until there is one.
-    async fn proof(&self, transfer: TransferId, statement: [u8; 32]) -> Result<LogProof>;
-}
-
-/// An entry under a checkpoint.
-#[derive(Clone, Debug)]
-pub struct LogProof {
-    /// The checkpoint, a C2SP signed note.
-    pub checkpoint: String,
-    /// The entry's index.
-    pub index: u64,
-    /// The entry.
-    pub entry: Vec<u8>,
-    /// RFC 6962 inclusion proof.
-    pub proof: Vec<[u8; 32]>,
+    async fn proof(&self, transfer: TransferId, statement: [u8; 32]) -> Result<ClosingProof>;
 }
 
 /// Practices' enrolments.

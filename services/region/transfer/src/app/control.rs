@@ -1,5 +1,6 @@
 //! What the coordinator may ask: look, carry statements in, take the next step.
 
+use domicile_evidence::closing::ClosingProof;
 use domicile_evidence::statement::{AbortReason, Body, SignedStatement};
 use domicile_transfer_protocol::plan::Ask;
 use domicile_transfer_protocol::store::{Driver, Row};
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Transfers;
-use crate::ports::LogProof;
 
 /// A transfer as this region shows it to the coordinator.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct Advance {
     /// The step.
     pub ask: Ask,
     /// For [`Ask::Close`]: the other log's proof.
-    pub proof: Option<LogProof>,
+    pub proof: Option<ClosingProof>,
 }
 
 impl<S: TransferStore> Transfers<S> {
@@ -206,7 +206,7 @@ impl<S: TransferStore> Transfers<S> {
         transfer: TransferId,
         driver: Driver,
         ask: Ask,
-        proof: Option<LogProof>,
+        proof: Option<ClosingProof>,
     ) -> Result<()> {
         match ask {
             Ask::Deliver => self.after_delivery(transfer).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domicile_crypto::travel::{TravelHeader, Unit};
 use domicile_proto::transfer::v1::pull_page_response::Part;
 use domicile_proto::transfer::v1::{PageEnd, PullPageRequest, RowKey, TravelHead as HeadMessage, TravelRow};
 use domicile_transfer_protocol::release::Head;
@@ -11,7 +12,7 @@ use domicile_types::{Code, Error, ItemId, ObjectId, PageId, Result, TransferId};
 use std::sync::Arc;
 
 use super::Transfers;
-use super::streams::row_digest;
+use super::streams::{Route, row_digest};
 use crate::convert;
 
 /// A page as it came, its digests checked.
@@ -96,7 +97,7 @@ impl<S: TransferStore> Transfers<S> {
             match message.part {
                 Some(Part::Head(part)) if head.is_none() => head = Some(part),
                 Some(Part::Rows(part)) if head.is_some() => rows.extend(part.rows),
-                Some(Part::End(end)) => return checked_page(head, rows, end),
+                Some(Part::End(end)) => return checked_page(&Route::of_destination(row)?, head, &rows, end),
                 _ => return Err(damaged("order")),
             }
         }
@@ -133,15 +134,19 @@ fn page_id(rows: &[StagedRow], ctx: &domicile_types::Ctx) -> PageId {
 }
 
 /// Checks what can be checked without the key: every frame's digest, the order, the last row's mark.
-fn checked_page(head: Option<HeadMessage>, rows: Vec<TravelRow>, end: PageEnd) -> Result<Page> {
+fn checked_page(route: &Route, head: Option<HeadMessage>, rows: &[TravelRow], end: PageEnd) -> Result<Page> {
     let head = head.ok_or_else(|| damaged("head"))?;
     if usize::try_from(end.rows).ok() != Some(rows.len()) {
         return Err(damaged("count"));
     }
     let head =
         Head { header: head.header.to_vec(), salt: head.salt.to_vec(), commitment: head.commitment.to_vec() };
-    let page = domicile_crypto::travel::TravelHeader::decode(&head.header)?;
-    let domicile_crypto::travel::Unit::Page(page) = page.unit else { return Err(damaged("unit")) };
+    let page = TravelHeader::decode(&head.header)?;
+    let Unit::Page(page) = page.unit else { return Err(damaged("unit")) };
+    // Another transfer's page must not wait here until adoption finds it out.
+    if route.header(Unit::Page(page)).encode() != head.header {
+        return Err(damaged("route"));
+    }
     let count = rows.len();
     let rows = rows.iter().enumerate();
     let rows = rows.map(|(position, row)| staged_row(page, position, position + 1 == count, row));

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use domicile_crypto::hash::sha256_parts;
 use domicile_crypto::sha256;
+use domicile_crypto::travel::Unit;
 use domicile_objects::ObjectName;
 use domicile_proto::transfer::v1::pull_object_response::Part;
 use domicile_proto::transfer::v1::{
@@ -18,6 +19,7 @@ use tonic::Streaming;
 
 use super::Transfers;
 use super::pull::damaged;
+use super::streams::Route;
 use crate::convert;
 
 /// What came of an object besides its chunks.
@@ -56,7 +58,13 @@ impl<S: TransferStore> Transfers<S> {
         self.objects.create(&name, chunks(stream, Arc::clone(&arriving)).boxed()).await?;
         let arrived = std::mem::take(&mut *arriving.lock().unwrap_or_else(PoisonError::into_inner));
         self.ctx.faults.hit("object.before_stage");
-        self.store.stage_object(row.transfer, staged(object, arrived)?).await
+        let staged = staged(object, arrived)?;
+        let expected = Route::of_destination(row)?.header(Unit::Object(object)).encode();
+        if staged.head.header != expected {
+            self.objects.delete(&name).await?;
+            return Err(damaged("route"));
+        }
+        self.store.stage_object(row.transfer, staged).await
     }
 }
 

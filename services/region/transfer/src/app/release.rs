@@ -85,7 +85,7 @@ impl<S: TransferStore> Transfers<S> {
         if let (Some(sealed), Some(account)) =
             (self.store.account_sealed(row.subject).await?, &mut control.account)
         {
-            let key = self.keyring.account_key(row.subject).await?;
+            let key = self.keyring.find_account_key(row.subject).await?;
             account.email = open_field(&self.region, &key, &sealed, "email", sealed.email.as_deref())?;
             account.name = open_field(&self.region, &key, &sealed, "name", sealed.name.as_deref())?;
         }

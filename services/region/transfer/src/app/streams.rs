@@ -69,9 +69,10 @@ pub(super) fn frame(item: ItemId, version: u32, revision: u64) -> Vec<u8> {
     bytes
 }
 
-/// SHA-256 over a row's two sealed chunks.
+/// SHA-256 over a row's two sealed chunks, each behind its length: no byte can change sides unseen.
 pub(super) fn row_digest(header: &[u8], payload: &[u8]) -> [u8; 32] {
-    domicile_crypto::hash::sha256_parts(&[header, payload])
+    let length = |part: &[u8]| (part.len() as u64).to_be_bytes();
+    domicile_crypto::hash::sha256_parts(&[&length(header), header, &length(payload), payload])
 }
 
 /// A head as stored.
