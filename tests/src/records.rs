@@ -8,6 +8,7 @@ use domicile_config::TransferSettings;
 use domicile_config::policy::Policies;
 use domicile_crypto::Zeroizing;
 use domicile_objects::Directory;
+use domicile_proto::identity::v1::CreatePractitionerRequest;
 use domicile_proto::records::v1::records_service_client::RecordsServiceClient;
 use domicile_proto::records::v1::{self as pb, payload};
 use domicile_records::{Parts, Records, Settings, TravelReader};
@@ -48,6 +49,14 @@ pub struct Client {
     pub subject: String,
     /// The record.
     pub id: SubjectId,
+    /// The session.
+    pub token: String,
+}
+
+/// A practitioner with a session.
+pub struct Carer {
+    /// The account (UUID text).
+    pub account: String,
     /// The session.
     pub token: String,
 }
@@ -102,6 +111,20 @@ impl RecordsBench {
     /// What the service answers.
     pub async fn practice(&self, name: &str) -> Result<Practice, Failed> {
         self.region.practice(&self.operator, &format!("{name}@practice.example")).await
+    }
+
+    /// A practitioner of the practice whose administrator has this session, signed in.
+    ///
+    /// # Errors
+    /// What the service answers.
+    pub async fn practitioner(&self, admin: &str, name: &str) -> Result<Carer, Status> {
+        let email = format!("{name}@practice.example");
+        let request = CreatePractitionerRequest { email: email.clone(), name: name.to_owned() };
+        let mut identity =
+            self.region.signed_in(admin).map_err(|error| Status::internal(error.to_string()))?;
+        let created = identity.create_practitioner(request).await?.into_inner();
+        let token = self.region.join(&created.invitation, &email).await?;
+        Ok(Carer { account: created.account_id, token })
     }
 
     /// A client in the caseload of whoever has this session, signed in.

@@ -67,13 +67,7 @@ impl Bench {
 
     /// Every entry in the outbox, in the writers' order.
     async fn outbox(&self) -> Vec<Entry> {
-        let work = self.store.read("test.outbox", Scope::System, |tx| {
-            Box::pin(async move {
-                let sql = "SELECT entry FROM audit_outbox ORDER BY writer_epoch, writer_sequence";
-                tx.all::<Encoded>(sql, values![]).await
-            })
-        });
-        work.await.unwrap().iter().map(|row| Entry::decode(&row.0).unwrap()).collect()
+        outbox(&self.store).await
     }
 
     async fn make_residency(&self, subject: SubjectId) {
@@ -112,6 +106,16 @@ impl Bench {
         });
         work.await.unwrap();
     }
+}
+
+async fn outbox(store: &Store) -> Vec<Entry> {
+    let work = store.read("test.outbox", Scope::System, |tx| {
+        Box::pin(async move {
+            let sql = "SELECT entry FROM audit_outbox ORDER BY writer_epoch, writer, writer_sequence";
+            tx.all::<Encoded>(sql, values![]).await
+        })
+    });
+    work.await.unwrap().iter().map(|row| Entry::decode(&row.0).unwrap()).collect()
 }
 
 struct Encoded(Vec<u8>);

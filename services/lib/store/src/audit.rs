@@ -2,8 +2,8 @@
 //! durable before the read's bytes leave (P37).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::btree_map::Entry as Place;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use domicile_evidence::entry::{Entry, Outcome, Pseudonym, StatementRef};
@@ -11,9 +11,8 @@ use domicile_evidence::event::{EventType, Purpose};
 use domicile_types::{
     AccountId, AuditScope, Code, Ctx, Error, EventId, ItemId, Result, Role, SubjectId, TransferId,
 };
-use tokio::sync::Notify;
-use uuid::Uuid;
 
+use crate::lanes::Writer;
 use crate::tx::{Tx, lock};
 use crate::value::Bound;
 use crate::values;
@@ -160,8 +159,8 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) async fn add(&mut self, pseudonyms: &dyn Pseudonyms, subject: SubjectId) -> Result<()> {
-        if !self.subjects.contains_key(&subject) {
-            self.subjects.insert(subject, pseudonyms.subject(subject).await?);
+        if let Place::Vacant(place) = self.subjects.entry(subject) {
+            place.insert(pseudonyms.subject(subject).await?);
         }
         Ok(())
     }
@@ -175,44 +174,35 @@ pub(crate) enum Unready {
     Failed(Error),
 }
 
-/// An entry without its place in the writer's sequence.
-pub(crate) struct Draft(Entry);
-
-impl Draft {
-    pub(crate) fn new(
-        ctx: &Ctx,
-        writer: &Writer,
-        names: &Names,
-        scope: &AuditScope,
-        facts: AuditFacts,
-    ) -> Result<Self, Unready> {
-        let subject = match facts.whose(scope) {
-            Some(subject) => Some(*names.subjects.get(&subject).ok_or(Unready::Subject(subject))?),
-            None => None,
-        };
-        let event = facts.event.or_else(|| EventType::parse(scope.event)).ok_or_else(|| {
-            Unready::Failed(Error::new(Code::Internal).at(format!("audit event {}", scope.event)))
-        })?;
-        Ok(Self(Entry {
-            event,
-            actor: names.actor,
-            role: scope.actor.role,
-            purpose: facts.purpose.unwrap_or_else(|| usual_purpose(scope.actor.role)),
-            subject,
-            resource: facts.resource.map(str::to_owned),
-            item: facts.item.or_else(|| scope.item()),
-            transfer: facts.transfer.or_else(|| scope.transfer()),
-            outcome: facts.outcome,
-            request: Some(scope.request),
-            statement: facts.statement,
-            ..writer.blank(ctx, EventId::generate(ctx))
-        }))
-    }
-
-    fn numbered(mut self, sequence: u64) -> Entry {
-        self.0.writer_sequence = sequence;
-        self.0
-    }
+/// Makes an entry, without its number yet.
+pub(crate) fn entry(
+    ctx: &Ctx,
+    writer: &Writer,
+    names: &Names,
+    scope: &AuditScope,
+    facts: AuditFacts,
+) -> Result<Entry, Unready> {
+    let subject = match facts.whose(scope) {
+        Some(subject) => Some(*names.subjects.get(&subject).ok_or(Unready::Subject(subject))?),
+        None => None,
+    };
+    let event = facts.event.or_else(|| EventType::parse(scope.event)).ok_or_else(|| {
+        Unready::Failed(Error::new(Code::Internal).at(format!("audit event {}", scope.event)))
+    })?;
+    Ok(Entry {
+        event,
+        actor: names.actor,
+        role: scope.actor.role,
+        purpose: facts.purpose.unwrap_or_else(|| usual_purpose(scope.actor.role)),
+        subject,
+        resource: facts.resource.map(str::to_owned),
+        item: facts.item.or_else(|| scope.item()),
+        transfer: facts.transfer.or_else(|| scope.transfer()),
+        outcome: facts.outcome,
+        request: Some(scope.request),
+        statement: facts.statement,
+        ..writer.blank(ctx, EventId::generate(ctx))
+    })
 }
 
 /// The usual reason of a role to act.
@@ -227,122 +217,15 @@ const fn usual_purpose(role: Role) -> Purpose {
     }
 }
 
-/// A number of the writer's sequence that must not stay empty.
-#[derive(Clone, Copy)]
-pub(crate) struct Void {
-    event_id: EventId,
-    sequence: u64,
-}
-
-/// This process as a writer of the log.
-pub(crate) struct Writer {
-    origin: String,
-    policy_version: u32,
-    id: Uuid,
-    epoch: u64,
-    last: AtomicU64,
-    voids: Mutex<Vec<Void>>,
-    pub(crate) wake: Notify,
-}
-
-impl Writer {
-    pub(crate) fn new(origin: String, policy_version: u32, id: Uuid, epoch: u64) -> Self {
-        Self {
-            origin,
-            policy_version,
-            id,
-            epoch,
-            last: AtomicU64::new(0),
-            voids: Mutex::new(Vec::new()),
-            wake: Notify::new(),
-        }
-    }
-
-    /// Numbers the drafts. What is not [kept](Drawn::keep) leaves void entries.
-    pub(crate) fn draw(self: &Arc<Self>, drafts: Vec<Draft>) -> (Vec<Entry>, Drawn) {
-        let mut drawn = Vec::with_capacity(drafts.len());
-        let mut entries = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            let sequence = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-            drawn.push(Void { event_id: draft.0.event_id, sequence });
-            entries.push(draft.numbered(sequence));
-        }
-        (entries, Drawn { writer: Arc::clone(self), drawn })
-    }
-
-    /// Void entries that are due, under their lost entries' own event ids: should a commit without an
-    /// answer have happened after all, the log takes whichever of the two comes first and drops the other.
-    pub(crate) fn take_voids(&self, ctx: &Ctx) -> Vec<(Void, Entry)> {
-        let due = std::mem::take(&mut *lock(&self.voids));
-        due.into_iter().map(|void| (void, self.void(ctx, void))).collect()
-    }
-
-    pub(crate) fn put_back(&self, voids: impl IntoIterator<Item = Void>) {
-        lock(&self.voids).extend(voids);
-    }
-
-    fn void(&self, ctx: &Ctx, void: Void) -> Entry {
-        Entry { writer_sequence: void.sequence, ..self.blank(ctx, void.event_id) }
-    }
-
-    fn blank(&self, ctx: &Ctx, event_id: EventId) -> Entry {
-        Entry {
-            origin: self.origin.clone(),
-            event: EventType::AuditVoid,
-            event_id,
-            nonce: ctx.random(),
-            written_at: ctx.now(),
-            sequenced_at: None,
-            writer: self.id,
-            writer_epoch: self.epoch,
-            writer_sequence: 0,
-            actor: None,
-            role: Role::System,
-            purpose: Purpose::Operations,
-            subject: None,
-            resource: None,
-            item: None,
-            transfer: None,
-            outcome: Outcome::Ok,
-            policy_version: self.policy_version,
-            request: None,
-            detail_commit: None,
-            statement: None,
-        }
-    }
-}
-
-/// Drawn numbers: unless kept they become void entries, also when the task that drew them dies.
-pub(crate) struct Drawn {
-    writer: Arc<Writer>,
-    drawn: Vec<Void>,
-}
-
-impl Drawn {
-    /// The entries are durable.
-    pub(crate) fn keep(mut self) {
-        self.drawn.clear();
-    }
-}
-
-impl Drop for Drawn {
-    fn drop(&mut self) {
-        if !self.drawn.is_empty() {
-            self.writer.put_back(self.drawn.drain(..));
-            self.writer.wake.notify_one();
-        }
-    }
-}
-
 /// Makes the entries a transaction asked for.
-pub(crate) fn drafts(
+pub(crate) fn entries(
     tx: &Tx,
     auditor: &Auditor,
     scope: &AuditScope,
     names: &Names,
-) -> Result<Vec<Draft>, Unready> {
+) -> Result<Vec<Entry>, Unready> {
     let facts = std::mem::take(&mut *lock(&tx.facts));
-    facts.into_iter().map(|facts| Draft::new(tx.ctx(), &auditor.writer, names, scope, facts)).collect()
+    facts.into_iter().map(|facts| entry(tx.ctx(), &auditor.writer, names, scope, facts)).collect()
 }
 
 /// The columns of the outbox.

@@ -11,8 +11,9 @@ use sea_orm::{
 };
 use tracing::Instrument as _;
 
-use crate::audit::{Auditor, Drawn, Names, OUTBOX, Unready, drafts, outbox_row};
+use crate::audit::{Auditor, Names, OUTBOX, Unready, entries, outbox_row};
 use crate::failure::{self, Kind, StoreFailure};
+use crate::lanes::Drawn;
 use crate::scope::{self, Scope};
 use crate::settings::Backend;
 use crate::tx::{OnConflict, Tx};
@@ -138,10 +139,7 @@ impl Engine {
         };
         self.ctx.faults.hit("store.commit.before_effect");
         let recorded = drawn.is_some().then(|| tx.audit.clone()).flatten();
-        commit(tx).await?;
-        if let Some(drawn) = drawn {
-            drawn.keep();
-        }
+        commit(tx, drawn).await?;
         if let Some(scope) = recorded {
             scope.mark_recorded();
         }
@@ -225,16 +223,20 @@ async fn enter(tx: &Tx, scope: Scope) -> Result<()> {
 /// Writes the audit entries the closure asked for; `None` when it asked for none.
 async fn record(tx: &Tx, plan: &Plan, names: &Names) -> Result<Option<Drawn>, Unready> {
     let Some((scope, auditor)) = &plan.audit else { return Ok(None) };
-    let drafts = drafts(tx, auditor, scope, names)?;
-    if drafts.is_empty() {
+    let mut entries = entries(tx, auditor, scope, names)?;
+    if entries.is_empty() {
         return Ok(None);
     }
-    let (entries, drawn) = auditor.writer.draw(drafts);
+    let drawn = auditor.writer.draw(&mut entries);
     let rows = entries.iter().map(outbox_row).collect();
-    tx.insert_many("audit_outbox", OUTBOX, rows, OnConflict::Fail)
-        .await
-        .map_err(|error| Unready::Failed(Error::new(Code::AuditUnavailable).because(error)))?;
-    Ok(Some(drawn))
+    match tx.insert_many("audit_outbox", OUTBOX, rows, OnConflict::Fail).await {
+        Ok(_) => Ok(Some(drawn)),
+        Err(error) => {
+            // Without its commit nothing of it can be in the log.
+            drawn.undo();
+            Err(Unready::Failed(Error::new(Code::AuditUnavailable).because(error)))
+        }
+    }
 }
 
 async fn roll_back(tx: Tx, error: Error) -> Ended {
@@ -250,16 +252,28 @@ fn ended(tx: &Tx, error: Error) -> Ended {
     if tx.contended() { Ended::Lost(error) } else { Ended::Failed(error) }
 }
 
-async fn commit(tx: Tx) -> Result<(), Ended> {
-    let Err(error) = tx.txn.commit().await else { return Ok(()) };
+/// Commits. Numbers of the audit log are kept, drawn again when the server says that nothing happened,
+/// and lost when it says nothing.
+async fn commit(tx: Tx, drawn: Option<Drawn>) -> Result<(), Ended> {
+    let Err(error) = tx.txn.commit().await else {
+        if let Some(drawn) = drawn {
+            drawn.keep();
+        }
+        return Ok(());
+    };
     let failure = StoreFailure::from_db(&error);
-    match failure.kind() {
-        // The server answered: it did not happen.
-        Kind::Contended => Err(Ended::Lost(failure::error(failure))),
-        Kind::Unique | Kind::Refused | Kind::Exhausted => Err(Ended::Failed(failure::error(failure))),
+    let ended = match failure.kind() {
+        Kind::Contended => Ended::Lost(failure::error(failure)),
+        Kind::Unique | Kind::Refused | Kind::Exhausted => Ended::Failed(failure::error(failure)),
         // Never blindly again: it may have happened.
-        Kind::Unreachable | Kind::Other => Err(Ended::Failed(Error::new(Code::AnswerLost).because(failure))),
+        Kind::Unreachable | Kind::Other => {
+            return Err(Ended::Failed(Error::new(Code::AnswerLost).because(failure)));
+        }
+    };
+    if let Some(drawn) = drawn {
+        drawn.undo();
     }
+    Err(ended)
 }
 
 /// Growing and jittered, at most a quarter of a second.

@@ -2,15 +2,17 @@
 //! time; entries that come meanwhile make up the next one, never behind a timer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domicile_evidence::entry::Entry;
 use domicile_types::{AuditScope, Code, Error, Result};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::{Draft, OUTBOX, Void, Writer, outbox_row};
+use crate::audit::{OUTBOX, outbox_row};
 use crate::engine::{Engine, backoff};
 use crate::failure::{Kind, StoreFailure};
+use crate::lanes::Writer;
 use crate::settings::Backend;
 
 /// The most entries of one flush.
@@ -19,10 +21,12 @@ const BATCH: usize = 512;
 const QUEUE: usize = 4_096;
 /// How often a flush is tried before its requests fail.
 const TRIES: u32 = 10;
+/// How soon void entries that could not be written are tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// An entry on its way, and who waits for it.
 pub(crate) struct Pending {
-    pub(crate) draft: Draft,
+    pub(crate) entry: Entry,
     pub(crate) scope: Arc<AuditScope>,
     pub(crate) durable: oneshot::Sender<Result<()>>,
 }
@@ -43,31 +47,37 @@ async fn run(engine: Arc<Engine>, writer: Arc<Writer>, mut queue: mpsc::Receiver
         tokio::select! {
             taken = queue.recv_many(&mut batch, BATCH) => open = taken > 0,
             () = writer.wake.notified() => {}
+            () = tokio::time::sleep(AGAIN), if writer.owes() => {}
         }
         flush(&engine, &writer, batch).await;
     }
 }
 
 async fn flush(engine: &Engine, writer: &Arc<Writer>, batch: Vec<Pending>) {
-    let voids = writer.take_voids(&engine.ctx);
+    let (lost, voids) = writer.take_lost(&engine.ctx);
     if batch.is_empty() && voids.is_empty() {
         return;
     }
-    let (drafts, waiting): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|pending| (pending.draft, (pending.scope, pending.durable))).unzip();
-    let (entries, drawn) = writer.draw(drafts);
-    let result = write(engine, entries.iter().chain(voids.iter().map(|(_, entry)| entry))).await;
-    match result {
+    let (mut entries, waiting): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|pending| (pending.entry, (pending.scope, pending.durable))).unzip();
+    let drawn = writer.draw(&mut entries);
+    match write(engine, entries.iter().chain(&voids)).await {
         Ok(()) => {
             drawn.keep();
+            writer.settled(lost);
             for (scope, durable) in waiting {
                 scope.mark_recorded();
                 answer(durable, Ok(()));
             }
         }
-        Err(failure) => {
+        Err(Unwritten { failure, certainly }) => {
             tracing::error!(%failure, entries = waiting.len(), "the audit log cannot be written");
-            writer.put_back(voids.into_iter().map(|(void, _): (Void, Entry)| void));
+            if certainly || waiting.is_empty() {
+                drawn.undo();
+            } else {
+                drop(drawn);
+            }
+            writer.unsettled(lost);
             for (_, durable) in waiting {
                 answer(durable, Err(Error::new(Code::AuditUnavailable).because(failure.clone())));
             }
@@ -80,27 +90,43 @@ fn answer(durable: oneshot::Sender<Result<()>>, result: Result<()>) {
     drop(durable.send(result));
 }
 
+/// Why entries are not in the outbox, and whether that is certain.
+struct Unwritten {
+    failure: StoreFailure,
+    certainly: bool,
+}
+
 /// One statement, so one durable commit. The event id makes it safe to repeat after a lost answer.
-async fn write<'a>(engine: &Engine, entries: impl Iterator<Item = &'a Entry>) -> Result<(), StoreFailure> {
+async fn write<'a>(engine: &Engine, entries: impl Iterator<Item = &'a Entry>) -> Result<(), Unwritten> {
+    let statement =
+        statement(engine.backend, entries).map_err(|failure| Unwritten { failure, certainly: true })?;
+    let mut certainly = true;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let Err(error) = engine.writer.execute_raw(statement.clone()).await else { return Ok(()) };
+        let failure = StoreFailure::from_db(&error);
+        certainly &= failure.kind() != Kind::Unreachable;
+        let again = matches!(failure.kind(), Kind::Contended | Kind::Unreachable | Kind::Exhausted);
+        if !again || tried >= TRIES {
+            return Err(Unwritten { failure, certainly });
+        }
+        tokio::time::sleep(backoff(&engine.ctx, tried)).await;
+    }
+}
+
+fn statement<'a>(
+    backend: Backend,
+    entries: impl Iterator<Item = &'a Entry>,
+) -> Result<Statement, StoreFailure> {
     let rows: Vec<_> = entries.map(outbox_row).collect();
     let end = " ON CONFLICT DO NOTHING";
-    let (backend, (sql, values)) = match engine.backend {
+    let (backend, (sql, values)) = match backend {
         Backend::Postgres => {
             let made = crate::bulk::unnest("audit_outbox", OUTBOX, rows, end);
             (DbBackend::Postgres, made.map_err(|_| StoreFailure::bug("audit entries"))?)
         }
         Backend::Sqlite => (DbBackend::Sqlite, crate::bulk::multi_row("audit_outbox", OUTBOX, rows, end)),
     };
-    let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().map(|value| value.0));
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        let Err(error) = engine.writer.execute_raw(statement.clone()).await else { return Ok(()) };
-        let failure = StoreFailure::from_db(&error);
-        let again = matches!(failure.kind(), Kind::Contended | Kind::Unreachable | Kind::Exhausted);
-        if !again || tried >= TRIES {
-            return Err(failure);
-        }
-        tokio::time::sleep(backoff(&engine.ctx, tried)).await;
-    }
+    Ok(Statement::from_sql_and_values(backend, sql, values.into_iter().map(|value| value.0)))
 }

@@ -47,6 +47,7 @@ pub mod failure;
 mod flush;
 mod health;
 mod keys;
+mod lanes;
 mod migrate;
 mod pool;
 mod protection;

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use domicile_evidence::entry::Entry;
 use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result};
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::audit::{AuditFacts, Auditor, Draft, Pseudonyms, Unready, Writer};
+use crate::audit::{AuditFacts, Auditor, Pseudonyms, Unready, entry};
 use crate::check;
 use crate::engine::{Engine, Mode, Plan};
 use crate::flush::{self, Pending};
+use crate::lanes::Writer;
 use crate::pool::{Pool, Use};
 use crate::scope::Scope;
 use crate::settings::{Backend, Settings};
@@ -135,9 +137,9 @@ impl Store {
     /// [`Code::AuditUnavailable`]; then nothing may be shown.
     pub async fn audit_now(&self, scope: &Arc<AuditScope>, facts: AuditFacts) -> Result<()> {
         let unavailable = |error: Error| Error::new(Code::AuditUnavailable).because(error);
-        let draft = self.draft(scope, facts).await.map_err(unavailable)?;
+        let entry = self.entry(scope, facts).await.map_err(unavailable)?;
         let (durable, written) = oneshot::channel();
-        let pending = Pending { draft, scope: Arc::clone(scope), durable };
+        let pending = Pending { entry, scope: Arc::clone(scope), durable };
         self.inner.queue.send(pending).await.map_err(|_| Error::new(Code::AuditUnavailable))?;
         written.await.map_err(|_| Error::new(Code::AuditUnavailable))?
     }
@@ -193,10 +195,10 @@ impl Store {
         Plan { name, mode, scope, audit }
     }
 
-    async fn draft(&self, scope: &AuditScope, facts: AuditFacts) -> Result<Draft> {
+    async fn entry(&self, scope: &AuditScope, facts: AuditFacts) -> Result<Entry> {
         let auditor = &self.inner.auditor;
         let names = auditor.names(scope, facts.whose(scope)).await?;
-        Draft::new(self.ctx(), &auditor.writer, &names, scope, facts).map_err(|unready| match unready {
+        entry(self.ctx(), &auditor.writer, &names, scope, facts).map_err(|unready| match unready {
             Unready::Failed(error) => error,
             Unready::Subject(_) => Error::new(Code::Internal),
         })
