@@ -2,29 +2,26 @@
 
 use std::sync::Arc;
 
-use domicile_evidence::checkpoint::Checkpoint;
-use domicile_evidence::entry::Entry;
-use domicile_evidence::merkle;
+use domicile_evidence::closing::ClosingProof;
 use domicile_transfer_protocol::store::Row;
 use domicile_transfer_protocol::{DestinationFacts, Digest, Lanes, SourceFacts, State, TransferStore};
 use domicile_types::{Code, Error, RegionId, Result, TransferId};
 
 use super::Transfers;
-use crate::ports::LogProof;
 
 impl<S: TransferStore> Transfers<S> {
     /// This log's proof over this region's last statement of a transfer.
     ///
     /// # Errors
     /// [`Code::NotFound`] when there is none.
-    pub async fn closing_proof(&self, transfer: TransferId) -> Result<LogProof> {
+    pub async fn closing_proof(&self, transfer: TransferId) -> Result<ClosingProof> {
         let row = self.store.find(transfer).await?;
         let tip = row.map(|row| super::control::lanes(&row).own_tip());
         self.closing.proof(transfer, tip.ok_or_else(|| Error::new(Code::NotFound).at("transfer"))?).await
     }
 
     /// Checks the other log's proof and closes this side.
-    pub(super) async fn close(&self, row: Row, proof: LogProof) -> Result<()> {
+    pub(super) async fn close(&self, row: Row, proof: ClosingProof) -> Result<()> {
         let (transfer, state, peer, tip) = facts(&row);
         if state != State::Shredded {
             return Ok(());
@@ -59,15 +56,11 @@ impl<S: TransferStore> Transfers<S> {
 
     /// The note is signed by the other log, the entry is under its root, and the entry is the statement we
     /// hold as the other lane's last.
-    fn check_proof(&self, peer: &RegionId, tip: Option<Digest>, proof: &LogProof) -> Result<()> {
+    fn check_proof(&self, peer: &RegionId, tip: Option<Digest>, proof: &ClosingProof) -> Result<()> {
         let refuse = |place: &'static str| Error::new(Code::StatementInvalid).at(place);
         let keys = self.peers.keys(peer)?;
-        let checkpoint =
-            Checkpoint::verify(&proof.checkpoint, &keys.checkpoint).map_err(|_| refuse("checkpoint"))?;
-        let leaf = merkle::leaf_hash(&proof.entry);
-        merkle::verify_inclusion(&leaf, proof.index, checkpoint.size, &proof.proof, &checkpoint.root)
-            .map_err(|_| refuse("inclusion"))?;
-        let entry = Entry::decode(&proof.entry).map_err(|_| refuse("entry"))?;
+        let (_, entry) =
+            proof.verify(&keys.checkpoint).map_err(|cause| refuse("closing proof").because(cause))?;
         let stated = entry.statement.map(|statement| Digest(statement.digest));
         if stated.is_some() && stated == tip { Ok(()) } else { Err(refuse("entry")) }
     }

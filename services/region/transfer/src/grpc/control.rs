@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use domicile_evidence::closing::ClosingProof;
 use domicile_proto::transfer::v1 as pb;
 use domicile_proto::transfer::v1::transfer_control_service_server::TransferControlService;
 use domicile_transfer_protocol::TransferStore;
@@ -16,7 +17,6 @@ use uuid::Uuid;
 use super::{encode, parse, status};
 use crate::app::{Advance, Transfers};
 use crate::convert;
-use crate::ports::LogProof;
 
 /// `TransferControlService` over a region's transfers.
 pub struct ControlService<S>(pub Transfers<S>);
@@ -89,7 +89,7 @@ fn changed(transfer: TransferId) -> pb::WatchChangesResponse {
     pb::WatchChangesResponse { transfer_id: transfer.to_string() }
 }
 
-fn closing_proof(proof: LogProof) -> pb::ClosingProof {
+fn closing_proof(proof: ClosingProof) -> pb::ClosingProof {
     pb::ClosingProof {
         checkpoint: proof.checkpoint,
         index: proof.index,
@@ -98,11 +98,11 @@ fn closing_proof(proof: LogProof) -> pb::ClosingProof {
     }
 }
 
-fn read_proof(proof: &pb::ClosingProof) -> Result<LogProof, Status> {
+fn read_proof(proof: &pb::ClosingProof) -> Result<ClosingProof, Status> {
     let hash = |bytes: &bytes::Bytes| {
         bytes.as_ref().try_into().map_err(|_| status(Error::new(Code::InvalidRequest).at("peer_proof.proof")))
     };
-    Ok(LogProof {
+    Ok(ClosingProof {
         checkpoint: proof.checkpoint.clone(),
         index: proof.index,
         entry: proof.entry.to_vec(),
