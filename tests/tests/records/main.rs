@@ -1,21 +1,15 @@
 //! Clients' records, through the guard and real TLS, on both databases.
-
-mod access;
-mod fhir;
-mod items;
-mod objects;
-mod visibility;
+#![cfg(test)]
 
 use domicile_evidence::entry::Entry;
 use domicile_proto::records::v1 as pb;
 use domicile_rpc::from_status;
 use domicile_store::{Backend, FromRow, Row, Scope, values};
-use domicile_tests::records::{Client, RecordsBench, RecordsClient};
+use domicile_tests::records::{Carer, Client, RecordsBench, RecordsClient};
 use domicile_tests::region::Practice;
 use domicile_types::{Code, Result};
 use tonic::{Code as Grpc, Status};
 
-#[macro_export]
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
@@ -28,11 +22,19 @@ macro_rules! on_both {
         }
     };
 }
+use on_both;
 
-/// A practice with its administrator, and a client in their caseload.
+mod access;
+mod fhir;
+mod items;
+mod objects;
+mod visibility;
+
+/// A practice with its administrator, a practitioner, and a client in the practitioner's caseload.
 struct Scene {
     bench: RecordsBench,
     practice: Practice,
+    carer: Carer,
     client: Client,
 }
 
@@ -40,11 +42,16 @@ impl Scene {
     async fn new(backend: Backend) -> Self {
         let bench = RecordsBench::new("eu", backend).await.unwrap();
         let practice = bench.practice("paula").await.unwrap();
-        let client = bench.client(&practice.token, "clara").await.unwrap();
-        Self { bench, practice, client }
+        let carer = bench.practitioner(&practice.token, "carla").await.unwrap();
+        let client = bench.client(&carer.token, "clara").await.unwrap();
+        Self { bench, practice, carer, client }
     }
 
     fn carer(&self) -> RecordsClient {
+        self.bench.with(&self.carer.token).unwrap()
+    }
+
+    fn admin(&self) -> RecordsClient {
         self.bench.with(&self.practice.token).unwrap()
     }
 
