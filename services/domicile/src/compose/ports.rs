@@ -9,6 +9,7 @@ use domicile_audit::Closing;
 use domicile_config::RegionSettings;
 use domicile_config::policy::Party;
 use domicile_crypto::Zeroizing;
+use domicile_evidence::closing::ClosingProof;
 use domicile_evidence::policy::LogKeys;
 use domicile_identity::Identity;
 use domicile_proto::transfer::v1::transfer_peer_service_client::TransferPeerServiceClient;
@@ -109,14 +110,8 @@ pub(super) struct LogClosing(pub(super) Closing);
 
 #[async_trait]
 impl ports::Closing for LogClosing {
-    async fn proof(&self, transfer: TransferId, statement: [u8; 32]) -> Result<ports::LogProof> {
-        let proof = self.0.of_statement(transfer, statement).await?;
-        Ok(ports::LogProof {
-            checkpoint: proof.checkpoint,
-            index: proof.index,
-            entry: proof.entry,
-            proof: proof.proof,
-        })
+    async fn proof(&self, transfer: TransferId, statement: [u8; 32]) -> Result<ClosingProof> {
+        self.0.of_statement(transfer, statement).await
     }
 }
 

@@ -87,14 +87,13 @@ pub(super) async fn consent(stage: &Stage<'_>, person: &Person, offer: &Offer) -
 }
 
 /// Follows a transfer at its source until it rests there or the person's session goes with the record,
-/// then at the destination; every change of state is told. Gives the last status and the person signed in
-/// where the record is.
+/// then at the destination; every change of state is told. Gives the last status.
 pub(super) async fn watch(
     stage: &Stage<'_>,
     person: &Person,
     transfer_id: &str,
     mut react: impl FnMut(&Transfer),
-) -> Result<(Transfer, Client)> {
+) -> Result<Transfer> {
     let bar = TransferBar::new(stage.app.out.draws());
     let mut told = None;
     let mut tell = |transfer: &Transfer| {
@@ -106,9 +105,8 @@ pub(super) async fn watch(
         bar.suspend(|| stage.say(&line(transfer)))
     };
     let watched = async {
-        let source = &person.at_source;
-        match follow(source, transfer_id, &mut tell).await {
-            Ok(last) if rests(&last) => return Ok((last, source.clone())),
+        match follow(&person.at_source, transfer_id, &mut tell).await {
+            Ok(last) if rests(&last) => return Ok(last),
             Ok(_) => {}
             Err(failure) if gone(&failure) => {}
             Err(failure) => return Err(failure),
@@ -117,7 +115,7 @@ pub(super) async fn watch(
         loop {
             let last = follow(&destination, transfer_id, &mut tell).await?;
             if rests(&last) {
-                return Ok((last, destination));
+                return Ok(last);
             }
         }
     };
@@ -135,7 +133,7 @@ fn gone(failure: &Failure) -> bool {
 }
 
 /// Signs the client in at the new home, once it knows them.
-async fn arrive(stage: &Stage<'_>, login: &Login) -> Result<Client> {
+pub(super) async fn arrive(stage: &Stage<'_>, login: &Login) -> Result<Client> {
     let client = stage.anonymous(&stage.destination)?;
     let until = Instant::now() + PATIENCE;
     loop {

@@ -26,7 +26,7 @@ use crate::up::Deployment;
 use people::{Person, Practice};
 use record::{Imported, Upload};
 use stage::{Checks, Stage};
-use writer::Written;
+use writer::{Go, Written};
 
 /// Items of the first client.
 const ITEMS: u64 = 420;
@@ -213,20 +213,22 @@ async fn first_move(stage: &Stage<'_>, practice: &Practice, person: &Person, hel
     let offer = journey::ask(stage, person, true).await?;
 
     stage.heading("The client consents, the practitioner keeps writing")?;
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Go::On);
     let (here, there) = (practice.at_source.clone(), practice.at_destination.clone());
     let writing = writer::start(here, there, subject.clone(), stage.app.ctx.clone(), stopped);
     journey::consent(stage, person, &offer).await?;
     let watched = journey::watch(stage, person, &offer.transfer_id, |_| {}).await;
     // The practitioner is told to stop whatever became of the move.
-    stop.send_replace(true);
+    let closed = watched.as_ref().is_ok_and(|last| last.state() == TransferState::Closed);
+    stop.send_replace(if closed { Go::OnThere } else { Go::Home });
     let written = writing.await.map_err(|_| Failure::local("the writer ended early", "Report this."))?;
-    let (last, home) = watched?;
-    let written = written?;
+    let (last, written) = (watched?, written?);
     stage.check(last.state() == TransferState::Closed, "the transfer is closed")?;
     stage.check(last.freezes >= 1, format!("the record was held still {} time(s)", last.freezes))?;
 
     stage.heading("Canada has everything")?;
+    let home = journey::arrive(stage, &person.login).await?;
+    stage.say("  The client signs in there with the same password.")?;
     read_back(stage, practice, &home, (subject, &before, held), &written).await?;
 
     stage.heading("The EU has nothing")?;

@@ -76,7 +76,7 @@ async fn withdraw_in_mid_copy(stage: &Stage<'_>, person: &Person, transfer_id: &
             done = &mut withdraw, if acknowledged.is_none() => {
                 acknowledged = Some(done?);
             }
-            last = &mut watched => break last?.0,
+            last = &mut watched => break last?,
         }
     };
     let (copied, total) = seen.get().map_or((0, 0), |progress| (progress.rows_done, progress.rows_total));

@@ -18,6 +18,20 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// How long the new home may take to know the record once the old one says it has moved.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
+/// Writes at the new home before the practitioner may stop.
+const AT_NEW_HOME: usize = 10;
+
+/// What the practitioner is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Go {
+    /// Keep writing.
+    On,
+    /// Stop once a few writes have been made at the new home.
+    OnThere,
+    /// Stop now.
+    Home,
+}
+
 /// What the practitioner wrote, each acknowledged by a region.
 #[derive(Default)]
 pub(super) struct Written {
@@ -31,17 +45,17 @@ pub(super) struct Written {
     pub(super) longest: Duration,
 }
 
-/// Starts writing; it ends when `stop` changes, and gives what was acknowledged.
+/// Starts writing; it ends when told to, and gives what was acknowledged.
 pub(super) fn start(
     at_source: Client,
     at_destination: Client,
     subject: String,
     ctx: Ctx,
-    stop: watch::Receiver<bool>,
+    go: watch::Receiver<Go>,
 ) -> JoinHandle<Result<Written, Error>> {
     let writer =
         Writer { at_source, at_destination, subject, ctx, moved: false, written: Written::default() };
-    tokio::spawn(writer.run(stop))
+    tokio::spawn(writer.run(go))
 }
 
 struct Writer {
@@ -54,13 +68,13 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, stop: watch::Receiver<bool>) -> Result<Written, Error> {
+    async fn run(mut self, go: watch::Receiver<Go>) -> Result<Written, Error> {
         let mut last: Option<Item> = None;
         let mut number = 0_u32;
-        while !*stop.borrow() {
+        while self.goes_on(*go.borrow()) {
             number += 1;
             // Every fifth write is a new version of the note before it.
-            let revised = if number % 5 == 0 { last.take() } else { None };
+            let revised = if number.is_multiple_of(5) { last.take() } else { None };
             let request = self.request(number, revised.as_ref());
             let began = Instant::now();
             let item = self.write(request).await?;
@@ -72,6 +86,14 @@ impl Writer {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(self.written)
+    }
+
+    fn goes_on(&self, go: Go) -> bool {
+        match go {
+            Go::On => true,
+            Go::OnThere => self.written.at_destination < AT_NEW_HOME,
+            Go::Home => false,
+        }
     }
 
     fn request(&self, number: u32, revised: Option<&Item>) -> PutItemRequest {

@@ -118,6 +118,7 @@ fn valid(params: &mut CertificateParams, now: Timestamp, days: i64) {
     params.not_after = at(days);
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "used as a mapping function")]
 fn refused(cause: rcgen::Error) -> Failure {
     let advice = "Remove ca.pem and ca.key from the folder to have them made again.";
     Failure::local(format!("certificates: {cause}"), advice)

@@ -4,15 +4,18 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use domicile_cli::failure::{Failure, Result};
 use domicile_cli::output::note;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::files;
 use super::layout::Home;
 
 /// The pause before the first restart; doubles with each that follows.
@@ -28,6 +31,7 @@ const GRACE: Duration = Duration::from_secs(15);
 pub(crate) struct Supervised {
     name: String,
     stop: CancellationToken,
+    deaths: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
@@ -36,8 +40,21 @@ impl Supervised {
     pub(crate) fn start(name: &str, role: &'static str, home: Home) -> Result<Self> {
         let stop = CancellationToken::new();
         let first = spawn(role, &home)?;
-        let task = tokio::spawn(keep(name.to_owned(), role, home, first, stop.clone()));
-        Ok(Self { name: name.to_owned(), stop, task })
+        let deaths = Arc::new(AtomicU32::new(0));
+        let keeper =
+            Keeper { name: name.to_owned(), role, home, stop: stop.clone(), deaths: Arc::clone(&deaths) };
+        let task = tokio::spawn(keeper.keep(first));
+        Ok(Self { name: name.to_owned(), stop, deaths, task })
+    }
+
+    /// How often it has ended without being told to.
+    pub(crate) fn deaths(&self) -> u32 {
+        self.deaths.load(Ordering::Relaxed)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Ends the process and waits for it.
@@ -49,7 +66,14 @@ impl Supervised {
     }
 }
 
-fn spawn(role: &str, home: &Home) -> Result<Child> {
+/// A running process and the pipe that keeps it running.
+struct Running {
+    child: Child,
+    /// Held apart: waiting for a child closes the pipe that it still owns.
+    pipe: Option<ChildStdin>,
+}
+
+fn spawn(role: &str, home: &Home) -> Result<Running> {
     let path = home.log();
     let failed = |cause: std::io::Error| Failure::file(&path, &cause);
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
@@ -58,56 +82,76 @@ fn spawn(role: &str, home: &Home) -> Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(log)).current_dir(home.folder());
     // A group of its own: Ctrl-C reaches `up` alone, which then ends its children in order.
     command.process_group(0).kill_on_drop(true);
-    let child = command.spawn().map_err(|cause| {
+    let mut child = command.spawn().map_err(|cause| {
         Failure::local(format!("{role} does not start: {}", cause.kind()), "See the log in its folder.")
     })?;
     if let Some(id) = child.id() {
-        std::fs::write(home.pid(), id.to_string()).map_err(|cause| Failure::file(&home.pid(), &cause))?;
+        files::replace(&home.pid(), id.to_string().as_bytes())?;
     }
-    Ok(child)
+    let pipe = child.stdin.take();
+    Ok(Running { child, pipe })
 }
 
-async fn keep(name: String, role: &'static str, home: Home, first: Child, stop: CancellationToken) {
-    let mut pause = FIRST_PAUSE;
-    let mut child = first;
-    loop {
-        let began = Instant::now();
-        tokio::select! {
-            () = stop.cancelled() => return end(&name, &home, child).await,
-            status = child.wait() => note(&format!("{name} {}; see {}", told(status), home.log().display())),
-        }
-        if began.elapsed() >= STEADY {
-            pause = FIRST_PAUSE;
-        }
+/// Keeps one process running.
+struct Keeper {
+    name: String,
+    role: &'static str,
+    home: Home,
+    stop: CancellationToken,
+    deaths: Arc<AtomicU32>,
+}
+
+impl Keeper {
+    async fn keep(self, mut running: Running) {
+        let mut pause = FIRST_PAUSE;
         loop {
-            note(&format!("{name} starts again in {} ms", pause.as_millis()));
+            let began = Instant::now();
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            match spawn(role, &home) {
-                Ok(again) => {
-                    child = again;
-                    break;
+                () = self.stop.cancelled() => return self.end(running).await,
+                status = running.child.wait() => {
+                    note(&format!("{} {}; see {}", self.name, told(status), self.home.log().display()));
                 }
+            }
+            self.deaths.fetch_add(1, Ordering::Relaxed);
+            if began.elapsed() >= STEADY {
+                pause = FIRST_PAUSE;
+            }
+            match self.again(&mut pause).await {
+                Some(again) => running = again,
+                None => return,
+            }
+        }
+    }
+
+    /// Starts the process again, with longer and longer pauses; `None` when told to stop meanwhile.
+    async fn again(&self, pause: &mut Duration) -> Option<Running> {
+        loop {
+            note(&format!("{} starts again in {} ms", self.name, pause.as_millis()));
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(*pause) => {}
+            }
+            *pause = (*pause * 2).min(LONGEST_PAUSE);
+            match spawn(self.role, &self.home) {
+                Ok(again) => return Some(again),
                 Err(failure) => note(&failure.to_string()),
             }
         }
+    }
+
+    async fn end(&self, running: Running) {
+        let Running { mut child, pipe } = running;
+        drop(pipe);
+        if timeout(GRACE, child.wait()).await.is_err() {
+            note(&format!("{} did not end in {} s and is killed", self.name, GRACE.as_secs()));
+            if let Err(cause) = child.kill().await {
+                note(&format!("{} cannot be killed: {}", self.name, cause.kind()));
+            }
+        }
+        std::fs::remove_file(self.home.pid()).ok();
     }
 }
 
 fn told(status: std::io::Result<ExitStatus>) -> String {
     status.map_or_else(|cause| format!("is lost: {}", cause.kind()), |status| format!("ended with {status}"))
-}
-
-async fn end(name: &str, home: &Home, mut child: Child) {
-    drop(child.stdin.take());
-    if timeout(GRACE, child.wait()).await.is_err() {
-        note(&format!("{name} did not end in {} s and is killed", GRACE.as_secs()));
-        if let Err(cause) = child.kill().await {
-            note(&format!("{name} cannot be killed: {}", cause.kind()));
-        }
-    }
-    std::fs::remove_file(home.pid()).ok();
 }

@@ -32,6 +32,8 @@ use crate::signing::{self, SigningKeys};
 
 /// How long a process may take to serve after its start.
 const READY: Duration = Duration::from_secs(60);
+/// How often a process may end during the start before it is given up.
+const HOPELESS: u32 = 4;
 /// How often it is asked.
 const ASK: Duration = Duration::from_millis(50);
 
@@ -96,12 +98,36 @@ impl Deployment {
         for region in self.state.regions.keys() {
             let client = Client::new(&self.place(region)?)?;
             let log = self.layout.region(region).log();
-            ready(region.as_str(), &log, until, async || client.health(ASK * 20).await.is_ok()).await?;
+            self.ready(region.as_str(), &log, until, async || client.health(ASK * 20).await.is_ok()).await?;
         }
         let channel = self.coordinator_channel()?;
         let log = self.layout.coordinator().log();
-        ready("coordinator", &log, until, async || serves(channel.clone()).await).await?;
+        self.ready("coordinator", &log, until, async || serves(channel.clone()).await).await?;
         self.activate().await
+    }
+
+    /// Asks a process until it serves; gives up when it keeps ending.
+    async fn ready(
+        &self,
+        name: &str,
+        log: &Path,
+        until: Instant,
+        mut ask: impl AsyncFnMut() -> bool,
+    ) -> Result<()> {
+        while !ask().await {
+            let mut processes = self.regions.iter().chain(&self.coordinator);
+            let ends = processes.any(|process| process.name() == name && process.deaths() >= HOPELESS);
+            if ends || Instant::now() >= until {
+                let why = if ends {
+                    "keeps ending".to_owned()
+                } else {
+                    format!("does not serve after {} s", READY.as_secs())
+                };
+                return Err(Failure::local(format!("{name} {why}"), format!("See {}.", log.display())));
+            }
+            tokio::time::sleep(ASK).await;
+        }
+        Ok(())
     }
 
     /// Sets the first passwords of the first accounts.
@@ -227,18 +253,6 @@ async fn databases(
         Some(Invited { region, code: made.invitation?, password })
     });
     Ok(invited.collect())
-}
-
-/// Asks a process until it serves.
-async fn ready(name: &str, log: &Path, until: Instant, mut ask: impl AsyncFnMut() -> bool) -> Result<()> {
-    while !ask().await {
-        if Instant::now() >= until {
-            let what = format!("{name} does not serve after {} s", READY.as_secs());
-            return Err(Failure::local(what, format!("See {}.", log.display())));
-        }
-        tokio::time::sleep(ASK).await;
-    }
-    Ok(())
 }
 
 async fn serves(channel: Channel) -> bool {

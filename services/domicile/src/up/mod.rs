@@ -36,6 +36,9 @@ pub(crate) struct UpArgs {
     /// The regions of a new deployment; all this release has a policy for when left out.
     #[arg(long, value_delimiter = ',', value_name = "REGIONS")]
     regions: Option<Vec<RegionId>>,
+    /// Makes the folder ready and starts nothing: look at the settings, or change them, first.
+    #[arg(long)]
+    prepare: bool,
 }
 
 /// Starts a deployment and keeps it running until it is told to stop.
@@ -44,6 +47,9 @@ pub(crate) async fn run(app: &App, args: UpArgs) -> Result<()> {
     let folder = app.folder()?;
     app.out.text(&format!("Preparing {}", folder.display()))?;
     let mut deployment = Deployment::prepare(&folder, args.regions, &toml::Table::new(), &app.ctx).await?;
+    if args.prepare {
+        return app.out.text("Ready to start.");
+    }
     let started = tokio::select! {
         started = deployment.start() => started,
         () = stop.cancelled() => Err(Failure::Status(0)),
