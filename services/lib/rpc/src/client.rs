@@ -1,5 +1,7 @@
 //! A channel to one server: connects when first used and again when needed.
 
+mod connection;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -7,25 +9,25 @@ use std::time::Duration;
 use domicile_config::SpiffeId;
 use domicile_types::{Code, Error, Result};
 use futures::future::BoxFuture;
-use http::header::AUTHORIZATION;
-use http::{HeaderValue, Request, Response, Uri};
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::time::timeout;
+use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use self::connection::{Connection, Connector};
+use crate::guard::grpc_timeout;
 use crate::material::Pem;
-use crate::net::{Io, Net};
+use crate::net::Net;
+use crate::status::to_status;
 use crate::tls::{Reloaded, client_config};
 
-const CONNECT: Duration = Duration::from_secs(5);
-const KEEPALIVE: Duration = Duration::from_secs(15);
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// What a caller waits beyond its deadline, so that the server's own words about it arrive.
+const SLACK: Duration = Duration::from_secs(1);
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("domicile/", env!("CARGO_PKG_VERSION")));
 
 /// Who a server must prove to be.
 #[derive(Clone, Debug)]
@@ -64,41 +66,36 @@ pub struct Endpoint {
 /// # Errors
 /// [`Code::ConfigurationInvalid`] for an address that is not `https://host:port`, or certificates that do not fit.
 pub fn connect(endpoint: Endpoint, net: Arc<dyn Net>) -> Result<Channel> {
+    let Endpoint { uri, server, authority, identity } = endpoint;
     let wrong = |place: &'static str| Error::new(Code::ConfigurationInvalid).at(place);
-    let uri: Uri = endpoint.uri.parse().map_err(|_| wrong("endpoint"))?;
-    let (Some("https"), Some(host), Some(port)) = (uri.scheme_str(), uri.host(), uri.port_u16()) else {
+    let uri: Uri = uri.parse().map_err(|_| wrong("endpoint"))?;
+    let (Some("https"), Some(address), Some(port)) = (uri.scheme_str(), uri.authority(), uri.port_u16())
+    else {
         return Err(wrong("endpoint"));
     };
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = match &endpoint.server {
+    let host = address.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = match &server {
         ServerIdentity::Dns(name) => name.clone(),
         ServerIdentity::Spiffe(_) => host.clone(),
     };
     let name = ServerName::try_from(name).map_err(|_| wrong("server name"))?;
-    let Endpoint { server, authority, identity, .. } = endpoint;
     let mut files = vec![authority.clone()];
     files.extend(identity.iter().flat_map(|own| [own.certificate.clone(), own.key.clone()]));
     let build = move |_: &[Pem]| client_config(&server, &authority, identity.as_ref());
-    let tls = Reloaded::new(files, Box::new(build))?;
-    let connector = Connector { net, host, port, name, tls: Arc::new(tls) };
-    let inner = transport(uri).connect_with_connector_lazy(connector);
-    Ok(Channel { inner, bearer: None, deadline: None })
-}
-
-fn transport(uri: Uri) -> tonic::transport::Endpoint {
-    tonic::transport::Endpoint::from(uri)
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_ANSWER)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+    let tls = Arc::new(Reloaded::new(files, Box::new(build))?);
+    let connector = Connector { net, host, port, name, tls };
+    let connection = Arc::new(Connection::new(connector));
+    Ok(Channel { connection, address: address.clone(), bearer: None, deadline: None })
 }
 
 /// A connection that opens itself, for generated clients: `XClient::new(channel)`. Clones share it.
+///
+/// Its error is a [`Status`] that carries a code of ours: [`Code::ServiceSilent`] when the server
+/// cannot be reached or proves to be another, [`Code::DeadlineExceeded`] when it does not answer in time.
 #[derive(Clone)]
 pub struct Channel {
-    inner: tonic::transport::Channel,
+    connection: Arc<Connection>,
+    address: Authority,
     bearer: Option<HeaderValue>,
     deadline: Option<HeaderValue>,
 }
@@ -124,60 +121,52 @@ impl Channel {
         self.deadline = HeaderValue::try_from(format!("{millis}m")).ok();
         self
     }
-}
 
-impl Service<Request<Body>> for Channel {
-    type Response = Response<Body>;
-    type Error = tonic::transport::Error;
-    type Future = tonic::transport::channel::ResponseFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+    fn address(&self, path: &Uri) -> Uri {
+        let path = path.path_and_query().map_or("/", |path| path.as_str());
+        let uri = Uri::builder().scheme("https").authority(self.address.clone()).path_and_query(path);
+        uri.build().unwrap_or_default()
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn prepare(&self, request: &mut Request<Body>) {
+        *request.uri_mut() = self.address(request.uri());
         let headers = request.headers_mut();
+        headers.insert(USER_AGENT, AGENT);
         if let Some(bearer) = &self.bearer {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
         if let Some(deadline) = &self.deadline {
             headers.entry("grpc-timeout").or_insert_with(|| deadline.clone());
         }
-        self.inner.call(request)
     }
 }
 
-/// Opens TLS connections to one server.
-#[derive(Clone)]
-struct Connector {
-    net: Arc<dyn Net>,
-    host: String,
-    port: u16,
-    name: ServerName<'static>,
-    tls: Arc<Reloaded<ClientConfig>>,
+fn named_deadline(headers: &HeaderMap) -> Option<Duration> {
+    grpc_timeout(headers.get("grpc-timeout")?.to_str().ok()?)
 }
 
-impl Connector {
-    async fn open(self) -> std::io::Result<TokioIo<TlsStream<Box<dyn Io>>>> {
-        let io = self.net.connect(&self.host, self.port).await?;
-        let stream = TlsConnector::from(self.tls.current()).connect(self.name, io).await?;
-        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(std::io::Error::other("the server does not speak HTTP/2"));
-        }
-        Ok(TokioIo::new(stream))
-    }
-}
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<Box<dyn Io>>>;
-    type Error = std::io::Error;
-    type Future = BoxFuture<'static, std::io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Uri) -> Self::Future {
-        Box::pin(self.clone().open())
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        self.prepare(&mut request);
+        let connection = Arc::clone(&self.connection);
+        let deadline = named_deadline(request.headers());
+        Box::pin(async move {
+            let sending = connection.send(request);
+            let answer = match deadline {
+                None => sending.await,
+                Some(deadline) => timeout(deadline.saturating_add(SLACK), sending)
+                    .await
+                    .unwrap_or_else(|_| Err(Error::new(Code::DeadlineExceeded))),
+            };
+            answer.map_err(to_status)
+        })
     }
 }

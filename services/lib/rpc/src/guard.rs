@@ -181,7 +181,7 @@ impl Inner {
             }
             Callers::People(_) if rpc.allows(Role::Anonymous) => Ok(Actor::anonymous()),
             Callers::People(sessions) => match bearer(headers) {
-                Some(token) => sessions.actor(token).await,
+                Some(token) => person(sessions.actor(token).await?),
                 None => Err(Error::new(Code::Unauthenticated)),
             },
         }
@@ -253,6 +253,18 @@ impl Inner {
     }
 }
 
+/// A session is a person's, whatever the store says: no token makes a region or the coordinator.
+fn person(actor: Actor) -> Result<Actor> {
+    match actor.role {
+        Role::Client | Role::Practitioner | Role::PracticeAdmin | Role::Operator | Role::Compliance => {
+            Ok(actor)
+        }
+        Role::Anonymous | Role::Region | Role::Coordinator | Role::System => {
+            Err(Error::new(Code::Unauthenticated))
+        }
+    }
+}
+
 /// Whether the caller's role may call the RPC.
 fn permit(rpc: Rpc, actor: &Actor) -> Result<()> {
     if rpc.allows(actor.role) {
@@ -283,7 +295,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// A `grpc-timeout` header: at most eight digits and a unit.
-fn grpc_timeout(text: &str) -> Option<Duration> {
+pub(crate) fn grpc_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

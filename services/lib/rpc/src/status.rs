@@ -123,6 +123,8 @@ fn undecodable(message: &str) -> Option<Error> {
 
 fn uncoded(status: &Status) -> Code {
     match status.code() {
+        // A connection that broke in mid-stream arrives with the transport's error as its source.
+        _ if status.source().is_some() => Code::ServiceSilent,
         Grpc::InvalidArgument | Grpc::Unimplemented => Code::InvalidRequest,
         Grpc::OutOfRange => Code::TooLarge,
         Grpc::NotFound => Code::NotFound,
@@ -133,8 +135,6 @@ fn uncoded(status: &Status) -> Code {
         Grpc::ResourceExhausted => Code::Overloaded,
         Grpc::DeadlineExceeded | Grpc::Cancelled => Code::DeadlineExceeded,
         Grpc::DataLoss => Code::ContentDamaged,
-        // A transport that broke in mid-call arrives as UNKNOWN with the transport's error as source.
-        Grpc::Unknown if status.source().is_some() => Code::ServiceSilent,
         Grpc::Ok | Grpc::Unknown | Grpc::Internal => Code::Internal,
     }
 }
