@@ -6,3 +6,4 @@ pub mod postgres;
 pub mod records;
 pub mod region;
 pub mod stores;
+pub mod world;

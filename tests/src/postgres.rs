@@ -54,6 +54,8 @@ pub struct Postgres {
     port: u16,
     user: String,
     password: String,
+    /// The certificate the server's own is signed with; none for a cluster of somebody else.
+    authority: Option<PathBuf>,
 }
 
 /// A database of one test; dropped with it.
@@ -151,7 +153,7 @@ impl Postgres {
     }
 
     fn admin(&self, database: &str) -> String {
-        let Self { host, port, user, password } = self;
+        let Self { host, port, user, password, .. } = self;
         format!("postgres://{user}:{password}@{host}:{port}/{database}")
     }
 
@@ -162,7 +164,13 @@ impl Postgres {
         let (user, password) = who.split_once(':').ok_or_else(wrong)?;
         let (host, port) = place.trim_end_matches('/').split_once(':').ok_or_else(wrong)?;
         let port = port.parse().map_err(|_| wrong())?;
-        Ok(Self { host: host.to_owned(), port, user: user.to_owned(), password: password.to_owned() })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            user: user.to_owned(),
+            password: password.to_owned(),
+            authority: None,
+        })
     }
 }
 
@@ -173,6 +181,17 @@ impl Database {
         let Postgres { host, port, .. } = &self.cluster;
         let password = self.cluster.role_password(role);
         format!("postgres://{role}:{password}@{host}:{port}/{}", self.name)
+    }
+
+    /// As [`Database::url`], over TLS to a server whose certificate is checked.
+    ///
+    /// # Errors
+    /// When the cluster is not this harness's own.
+    pub fn verified_url(&self, role: &str) -> Result<String> {
+        let authority = self.cluster.authority.as_ref();
+        let authority =
+            authority.ok_or_else(|| Failed::Command(format!("{VARIABLE} tells no certificate")))?;
+        Ok(format!("{}?sslmode=verify-full&sslrootcert={}", self.url(role), authority.display()))
     }
 
     /// The superuser's URL.
@@ -287,10 +306,16 @@ impl Home {
             None => self.start()?,
         };
         drop(starting);
-        Ok(cluster)
+        Ok(Postgres { authority: Some(self.0.join("server.crt")), ..cluster })
     }
 
+    /// A cluster that answers and is looked after. One whose supervisor was killed is left to itself: it
+    /// ends when the next one takes its files.
     fn running(&self) -> Option<Postgres> {
+        let supervisor = File::open(self.0.join("supervisor")).ok()?;
+        if supervisor.try_lock_shared().is_ok() {
+            return None;
+        }
         let url = std::fs::read_to_string(self.0.join("url")).ok()?;
         let cluster = Postgres::parse(url.trim()).ok()?;
         psql(&cluster.admin("postgres"), "SELECT 1").ok()?;
@@ -301,6 +326,8 @@ impl Home {
         let password = format!("{:032x}", u128::from_be_bytes(Ctx::system().random()));
         let secret = self.0.join("password");
         write_private(&secret, &password)?;
+        drop(std::fs::remove_file(self.0.join("failed")));
+        self.certificate()?;
         let script = self.0.join("supervise.sh");
         std::fs::write(&script, include_str!("postgres.sh")).map_err(io("cannot write the supervisor"))?;
         let port = free_port()?;
@@ -317,11 +344,25 @@ impl Home {
             .stderr(log)
             .spawn()
             .map_err(io("cannot start the supervisor"))?;
-        let cluster = Postgres { host: "127.0.0.1".to_owned(), port, user: "postgres".to_owned(), password };
+        let cluster = Postgres {
+            host: "127.0.0.1".to_owned(),
+            port,
+            user: "postgres".to_owned(),
+            password,
+            authority: None,
+        };
         self.wait(&cluster)?;
         let url = cluster.admin("");
         write_private(&self.0.join("url"), url.trim_end_matches('/'))?;
         Ok(cluster)
+    }
+
+    /// A certificate of the server's own, which clients trust by name.
+    fn certificate(&self) -> Result<()> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .map_err(|error| Failed::Command(format!("no certificate: {error}")))?;
+        write_private(&self.0.join("server.key"), &made.signing_key.serialize_pem())?;
+        std::fs::write(self.0.join("server.crt"), made.cert.pem()).map_err(io("cannot write a certificate"))
     }
 
     /// Waits until the cluster answers; the supervisor says in `failed` when it never will.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use domicile_config::TransferSettings;
 use domicile_config::policy::Policies;
 use domicile_crypto::Zeroizing;
-use domicile_objects::Directory;
+use domicile_objects::{Directory, ObjectName, ObjectStore as _};
 use domicile_proto::identity::v1::CreatePractitionerRequest;
 use domicile_proto::records::v1::records_service_client::RecordsServiceClient;
 use domicile_proto::records::v1::{self as pb, payload};
@@ -75,14 +75,14 @@ impl RecordsBench {
     pub async fn new(name: &str, backend: Backend) -> Result<Self, Failed> {
         let region = Bench::new(name, backend, &[]).await?;
         let folder = tempfile::tempdir().map_err(|error| Failed::Io("no temporary folder", error))?;
-        let objects = Directory::open(folder.path(), region.store.ctx()).await?;
+        let objects = Arc::new(Directory::open(folder.path(), region.store.ctx()).await?);
         let policies = Policies::load(&policies())?;
         let policy = policies.get(region.store.region())?;
         let records = Records::new(Parts {
             store: region.store.clone(),
             keyring: Arc::clone(&region.keyring),
-            objects: Arc::new(objects),
-            travel: Arc::new(Nothing),
+            objects: objects.clone(),
+            travel: Arc::new(Arrived(objects)),
             settings: Settings::new(&TransferSettings::default(), policy),
         });
         let server = People::server(&region.store, Arc::new(region.identity.clone()));
@@ -159,16 +159,21 @@ impl RecordsBench {
     }
 }
 
-/// Where no transfer has brought anything.
-struct Nothing;
+/// Opens what a test laid down as though a transfer had brought it, unsealed: payloads in their staged
+/// rows, objects under their staging names.
+struct Arrived(Arc<Directory>);
 
 #[async_trait]
-impl TravelReader for Nothing {
-    async fn item(&self, _: &ItemHeader, _: Travelling) -> Result<Zeroizing<Vec<u8>>> {
-        Err(Error::new(Code::ContentDamaged))
+impl TravelReader for Arrived {
+    async fn item(&self, header: &ItemHeader, travelling: Travelling) -> Result<Zeroizing<Vec<u8>>> {
+        if travelling.revision != header.revision || travelling.page_header != b"page" {
+            return Err(Error::new(Code::ContentDamaged));
+        }
+        Ok(Zeroizing::new(travelling.sealed_payload))
     }
-    async fn object(&self, _: &Object) -> Result<BoxStream<'static, Result<Bytes>>> {
-        Err(Error::new(Code::ObjectMissing))
+    async fn object(&self, object: &Object) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let transfer = object.transfer.ok_or_else(|| Error::new(Code::ObjectMissing))?;
+        self.0.read(&ObjectName::staging(transfer, object.object)).await
     }
 }
 

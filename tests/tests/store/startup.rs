@@ -102,13 +102,45 @@ async fn production_wants_postgresql_over_tls() {
     let mut region = Region::fresh("eu", Backend::Postgres).await.unwrap();
     region.settings.production = true;
     assert_eq!(region.store(&ctx).await.map(drop).unwrap_err().code(), Code::ConfigurationUnsafe);
-    // A server that speaks no TLS at all is refused, whatever the environment.
-    region.settings.url.push_str("?sslmode=verify-full");
-    assert_eq!(region.store(&ctx).await.map(drop).unwrap_err().code(), Code::StoreUnavailable);
     // Another machine is never spoken to in clear.
     region.settings.production = false;
     region.settings.url = "postgres://domicile_app:secret@database.example/domicile".to_owned();
     let refused = region.store(&ctx).await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::ConfigurationUnsafe);
     assert!(!format!("{refused} {refused:?} {:?}", region.settings).contains("secret"));
+}
+
+/// P7: in production the connection is TLS 1.3 to a server whose certificate is checked, or it is not made.
+#[tokio::test(flavor = "multi_thread")]
+async fn production_speaks_tls_1_3_to_a_verified_server() {
+    let ctx = Ctx::system();
+    let mut region = Region::fresh("eu", Backend::Postgres).await.unwrap();
+    let url = |region: &Region, role| region.postgres().unwrap().verified_url(role).unwrap();
+    region.settings.production = true;
+    region.settings.url = url(&region, "domicile_app");
+    region.settings.sequencer_url = Some(url(&region, "domicile_sequencer"));
+    region.settings.keys_url = url(&region, "domicile_keys");
+    let store = region.store(&ctx).await.unwrap();
+    region.keys(&ctx).await.unwrap();
+    store.sequence("test.sequence", |_| Box::pin(async { Ok(()) })).await.unwrap();
+    // The same server under a name that its certificate does not hold.
+    let other = region.settings.url.replace("127.0.0.1", "127.0.0.2");
+    let verified = std::mem::replace(&mut region.settings.url, other);
+    assert_eq!(region.store(&ctx).await.map(drop).unwrap_err().code(), Code::StoreUnavailable);
+    region.settings.url = verified;
+    // The same server, but no better than TLS 1.2.
+    let admin = |sql: &str| region.postgres().unwrap().admin(sql).unwrap();
+    admin("ALTER SYSTEM SET ssl_max_protocol_version = 'TLSv1.2'");
+    admin("SELECT pg_reload_conf()");
+    let refused = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        loop {
+            if let Err(refused) = region.store(&ctx).await {
+                return refused.code();
+            }
+        }
+    });
+    let refused = refused.await;
+    admin("ALTER SYSTEM RESET ssl_max_protocol_version");
+    admin("SELECT pg_reload_conf()");
+    assert_eq!(refused.unwrap(), Code::ConfigurationUnsafe);
 }

@@ -141,23 +141,15 @@ fn misfit() -> Error {
     Error::new(Code::Internal).at("values of a bulk insert")
 }
 
-/// `INSERT … VALUES (…), (…)`.
+/// `INSERT … VALUES (…), (…)`, with `?` alone: SQLite looks named placeholders up one after another.
 pub(crate) fn multi_row(
     table: &str,
     columns: &[&str],
     rows: Vec<Vec<Bound>>,
     end: &str,
 ) -> (String, Vec<Bound>) {
-    let mut sql = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
-    let width = columns.len();
-    for row in 0..rows.len() {
-        sql.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 0..width {
-            sql.push_str(if column == 0 { "$" } else { ", $" });
-            sql.push_str(&(row * width + column + 1).to_string());
-        }
-        sql.push(')');
-    }
-    sql.push_str(end);
+    let row = format!("({})", vec!["?"; columns.len()].join(", "));
+    let values = vec![row.as_str(); rows.len()].join(", ");
+    let sql = format!("INSERT INTO {table} ({}) VALUES {values}{end}", columns.join(", "));
     (sql, rows.into_iter().flatten().collect())
 }

@@ -75,12 +75,24 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
         Use::Migrate => {}
     }
     let options = options.application_name("domicile").options(settings).disable_statement_logging();
+    if needs_tls {
+        // Said at once, and by name: inside a pool it would look like a server that does not answer.
+        let mut first = options.connect().await.map_err(|error| failure::from_sqlx(&error))?;
+        if !tls_1_3(&mut first).await.map_err(|error| failure::from_sqlx(&error))? {
+            return Err(Error::new(Code::ConfigurationUnsafe).at("database.url: the server has no TLS 1.3"));
+        }
+    }
     let connections = if purpose == Use::Migrate { 1 } else { connections.max(1) };
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(acquire)
         .after_connect(move |connection, _| {
-            Box::pin(async move { if needs_tls { require_tls_1_3(connection).await } else { Ok(()) } })
+            Box::pin(async move {
+                if needs_tls && !tls_1_3(connection).await? {
+                    return Err(sqlx::Error::Protocol("the database connection is not TLS 1.3".to_owned()));
+                }
+                Ok(())
+            })
         })
         .connect_with(options)
         .await
@@ -95,17 +107,10 @@ fn local(options: &PgConnectOptions) -> bool {
 }
 
 /// P7: encrypted and verified; an older protocol is refused.
-async fn require_tls_1_3(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
-    let version: Option<String> =
-        sqlx::query_scalar("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-            .fetch_optional(connection)
-            .await?
-            .flatten();
-    if version.as_deref() == Some("TLSv1.3") {
-        Ok(())
-    } else {
-        Err(sqlx::Error::Protocol("the database connection is not TLS 1.3".to_owned()))
-    }
+async fn tls_1_3(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let version: Option<Option<String>> = sqlx::query_scalar(sql).fetch_optional(connection).await?;
+    Ok(version.flatten().as_deref() == Some("TLSv1.3"))
 }
 
 async fn sqlite(

@@ -296,6 +296,7 @@ CREATE TABLE staged_row (
     PRIMARY KEY (transfer_id, item_id, version)
 );
 CREATE INDEX staged_row_page ON staged_row (page_id, position);
+CREATE INDEX staged_row_item ON staged_row (item_id, version);
 
 CREATE TABLE staged_object (
     transfer_id UUID NOT NULL,

@@ -1,8 +1,13 @@
 //! Large sealed objects: what is known of each; the content lies in the object store.
 
+use std::time::Duration;
+
 use domicile_types::{Code, Error, ItemId, ObjectId, PracticeId, Result, SubjectId, Timestamp, TransferId};
 
 use crate::{FromRow, OnConflict, Row, Tx, values};
+
+/// No upload takes longer: one that is pending since before has ended with the process it ran in.
+pub const UPLOAD_TIME: Duration = Duration::from_secs(3_600);
 
 /// Whether an object's content is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,6 +149,27 @@ pub async fn list(tx: &Tx, subject: SubjectId, state: ObjectState) -> Result<Vec
         COLUMNS.join(", ")
     );
     tx.all(&sql, values![subject, state.as_str()]).await
+}
+
+/// Uploads of the record that are under way.
+///
+/// # Errors
+/// As [`Tx::scalar`].
+pub async fn open_uploads(tx: &Tx, subject: SubjectId) -> Result<u64> {
+    let sql = "SELECT COUNT(*) AS value FROM object \
+               WHERE subject_id = $1 AND state = 'pending' AND registered_at >= $2";
+    Ok(tx.scalar(sql, values![subject, tx.now().minus(UPLOAD_TIME)]).await?.unwrap_or(0))
+}
+
+/// Uploads of the record that ended without saying so.
+///
+/// # Errors
+/// As [`Tx::rows`].
+pub async fn stale_uploads(tx: &Tx, subject: SubjectId) -> Result<Vec<ObjectId>> {
+    let sql = "SELECT object_id FROM object \
+               WHERE subject_id = $1 AND state = 'pending' AND registered_at < $2";
+    let rows = tx.rows(sql, values![subject, tx.now().minus(UPLOAD_TIME)]).await?;
+    rows.iter().map(|row| row.get("object_id")).collect()
 }
 
 /// Objects of the record whose content is still as it travelled, by id.

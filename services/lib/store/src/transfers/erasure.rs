@@ -25,7 +25,7 @@ pub(super) async fn totals(tx: &Tx, subject: SubjectId) -> Result<Totals> {
     let private = "SELECT COUNT(*) AS value FROM item WHERE subject_id = $1 AND visibility = 'psychotherapy'";
     totals.psychotherapy = tx.scalar(private, values![subject]).await?.unwrap_or(0);
     totals.held = access::held(tx, subject).await?;
-    totals.uploads_open = object::list(tx, subject, ObjectState::Pending).await?.len() as u64;
+    totals.uploads_open = object::open_uploads(tx, subject).await?;
     Ok(totals)
 }
 

@@ -1,0 +1,41 @@
+//! Exported logs, verified offline by the command an auditor would use.
+
+use domicile_cli::client::answer;
+use domicile_proto::audit::v1::ExportBundleRequest;
+
+use super::{Outcome, World, run};
+
+/// What the verifier said.
+pub struct Verdicts(pub String);
+
+impl World {
+    /// Exports a region's log into the world's folder.
+    ///
+    /// # Errors
+    /// What the region answers.
+    pub async fn export(&self, region: &str, transfer: &str) -> Outcome<String> {
+        let auditor = self.auditor(region).await?;
+        let request = ExportBundleRequest { transfer_id: transfer.to_owned() };
+        let mut stream = answer(auditor.audit().export_bundle(request)).await?;
+        let mut content = Vec::new();
+        while let Some(piece) = stream.message().await.map_err(|status| domicile_rpc::from_status(&status))? {
+            content.extend_from_slice(&piece.content);
+        }
+        let path = self.folder.path().join(format!("{region}.bundle"));
+        std::fs::write(&path, content)?;
+        Ok(path.display().to_string())
+    }
+
+    /// Exports both logs and verifies them offline, comparing a transfer's steps.
+    ///
+    /// # Errors
+    /// When the verifier finds anything.
+    pub async fn verify(&self, regions: [&str; 2], transfer: &str) -> Outcome<Verdicts> {
+        let first = self.export(regions[0], transfer).await?;
+        let second = self.export(regions[1], transfer).await?;
+        let policy = self.folder.path().join("policy.json").display().to_string();
+        let printed =
+            run(&["audit", "verify", &first, &second, "--policy", &policy, "--transfer", transfer]).await?;
+        Ok(Verdicts(printed))
+    }
+}
