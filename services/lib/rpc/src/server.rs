@@ -66,8 +66,8 @@ impl Server {
         Self { ctx, limits, callers, sink, routes: Routes::new(service), health }
     }
 
-    /// Adds a service; its health is SERVING until told otherwise. Served elsewhere than behind its
-    /// rule it does not answer: an RPC without a rule is UNIMPLEMENTED.
+    /// Adds a service; its health is SERVING until told otherwise. Only RPCs with a rule answer: one
+    /// without is UNIMPLEMENTED, even when its service is here.
     pub async fn add_service<S>(mut self, service: S) -> Self
     where
         S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -166,7 +166,7 @@ impl Shared {
             Ok(Ok(stream)) => self.serve(stream).await,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "TLS handshake refused");
-                if error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) {
+                if is_refused_certificate(&error) {
                     refusals.record(&self.guard);
                 }
             }
@@ -228,6 +228,13 @@ impl Shared {
             .keep_alive_timeout(self.limits.keepalive_answer);
         http2
     }
+}
+
+/// Whether the handshake failed for the caller's certificate, or for want of one; what is no handshake
+/// at all (a port scan, plain text) is not worth an audit entry.
+fn is_refused_certificate(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
 }
 
 /// A bounded number of audit entries for refused handshakes.

@@ -1,17 +1,18 @@
 //! Who may call what.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use domicile_proto::RULES;
 use domicile_proto::audit::v1 as audit;
-use domicile_rpc::{Channel, from_status};
-use domicile_types::{Code, Role};
+use domicile_rpc::{Channel, Endpoint, Peers, Server, ServerTls, TcpNet, connect, from_status};
+use domicile_types::{Code, Ctx, Role};
 use tonic::Code as Grpc;
 use tonic::metadata::MetadataValue;
 
-use crate::certificates::{Names, spiffe};
+use crate::certificates::{Names, peers_listener, spiffe};
 use crate::services::{ANSWER, FOREIGN_STATUS, MISSING, MOVED};
-use crate::world::{World, call, code};
+use crate::world::{World, call, code, limits, start};
 
 const PEOPLE: [Role; 5] =
     [Role::Client, Role::Practitioner, Role::PracticeAdmin, Role::Operator, Role::Compliance];
@@ -114,7 +115,7 @@ async fn what_a_caller_says_of_itself_is_ignored() {
     assert_eq!(code(peer, path).await, Some(Code::Forbidden));
     let mut endpoint = world.people_endpoint();
     endpoint.identity = Some(world.authority.issue(Names::spiffe("coordinator")).identity());
-    let channel = domicile_rpc::connect(endpoint, std::sync::Arc::new(domicile_rpc::TcpNet)).unwrap();
+    let channel = connect(endpoint, Arc::new(TcpNet)).unwrap();
     assert_eq!(
         code(channel, "/domicile.transfer.v1.TransferControlService/ListOpen").await,
         Some(Code::Unauthenticated)
@@ -170,6 +171,26 @@ async fn health_is_open_and_reflection_is_not() {
         assert_eq!(call(channel, reflection).await.err().unwrap().code(), Grpc::Unimplemented);
     }
     assert_eq!(world.sink.taken(), []);
+}
+
+/// Reflection, asked for, tells the services; health can be turned.
+#[tokio::test]
+async fn reflection_answers_when_asked_for() {
+    let world = World::new().await;
+    let server =
+        Server::peers(Ctx::system(), limits(), Peers::new(), world.sink.clone()).reflection().unwrap();
+    let health = server.health();
+    let tls = ServerTls::peers(&peers_listener(world.folder.path())).unwrap();
+    let running = start(server, tls).await;
+    let identity = world.authority.issue(Names::spiffe("region/ca")).identity();
+    let uri = format!("https://127.0.0.1:{}", running.address.port());
+    let channel =
+        connect(Endpoint { uri, ..world.peers_endpoint(Some(identity)) }, Arc::new(TcpNet)).unwrap();
+    call(channel.clone(), "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").await.unwrap();
+    health.set("", false).await;
+    call(channel, "/grpc.health.v1.Health/Check").await.unwrap();
+    running.shutdown.cancel();
+    running.task.await.unwrap();
 }
 
 #[tokio::test]

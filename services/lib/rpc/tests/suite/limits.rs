@@ -115,3 +115,20 @@ async fn silent_and_surplus_connections_are_closed() {
     }
     call(world.person(), "/grpc.health.v1.Health/Check").await.unwrap();
 }
+
+/// A flood of resets closes its own connection (CVE-2023-44487); others go on.
+#[tokio::test]
+async fn a_flood_of_resets_harms_nobody_else() {
+    let world = World::with(Limits { resets: 20, ..limits() }).await;
+    let mut other = world.audit(Role::Operator);
+    other.list_entries(list(ANSWER)).await.unwrap();
+    let flooding = world.audit(Role::Operator);
+    for _ in 0..500 {
+        let mut client = flooding.clone();
+        let call = tokio::spawn(async move { client.list_entries(list(HANG)).await });
+        tokio::task::yield_now().await;
+        call.abort();
+    }
+    other.list_entries(list(ANSWER)).await.unwrap();
+    flooding.clone().list_entries(list(ANSWER)).await.unwrap();
+}

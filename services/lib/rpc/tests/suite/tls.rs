@@ -101,6 +101,7 @@ async fn plain_text_is_answered_with_an_alert_and_nothing_else() {
         assert!(answer.is_empty() || answer[0] == 0x15, "{answer:?}");
         assert!(answer.len() <= 7, "an alert and no more");
     }
+    assert_eq!(world.sink.taken(), [], "noise is not recorded");
 }
 
 /// A ClientHello of TLS 1.2 (RFC 5246 §7.4.1.2): no `supported_versions`.
