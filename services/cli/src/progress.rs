@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domicile_proto::transfer::v1::{Transfer, TransferState};
+use domicile_proto::transfer::v1::{Progress, Transfer, TransferState};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar over bytes, for uploads and downloads.
@@ -41,8 +41,8 @@ impl TransferBar {
     /// Shows the transfer as it is now.
     pub fn show(&self, transfer: &Transfer) {
         let progress = transfer.progress.unwrap_or_default();
-        self.0.set_length(progress.bytes_total.max(1));
-        self.0.set_position(progress.bytes_done.min(progress.bytes_total));
+        self.0.set_length(1_000);
+        self.0.set_position(permille(&progress));
         self.0.set_prefix(state_name(transfer.state()));
         self.0.set_message(format!(
             "{}/{} rows, {}/{} objects, {} of {}",
@@ -63,6 +63,19 @@ impl TransferBar {
     /// Takes the bar away.
     pub fn finish(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// How long the bar is: rows and bytes count half each, for a few large objects would hide many rows.
+/// The exact numbers stand beside it.
+fn permille(progress: &Progress) -> u64 {
+    let half = |done: u64, total: u64| done.min(total).saturating_mul(500).checked_div(total);
+    let rows = half(progress.rows_done, progress.rows_total);
+    let bytes = half(progress.bytes_done, progress.bytes_total);
+    match (rows, bytes) {
+        (Some(rows), Some(bytes)) => rows + bytes,
+        (Some(half), None) | (None, Some(half)) => half * 2,
+        (None, None) => 0,
     }
 }
 
@@ -101,6 +114,18 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bar_counts_rows_and_bytes() {
+        let progress = |rows_done, rows_total, bytes_done, bytes_total| {
+            permille(&Progress { rows_done, rows_total, bytes_done, bytes_total, ..Progress::default() })
+        };
+        assert_eq!(progress(0, 0, 0, 0), 0);
+        assert_eq!(progress(100, 200, 0, 1_000), 250);
+        assert_eq!(progress(200, 200, 1_000, 1_000), 1_000);
+        assert_eq!(progress(5, 10, 0, 0), 500);
+        assert_eq!(progress(9, 3, u64::MAX, u64::MAX), 500 + u64::MAX.saturating_mul(500) / u64::MAX);
+    }
 
     #[test]
     fn templates_parse() {

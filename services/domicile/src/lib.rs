@@ -3,6 +3,7 @@
 
 mod compose;
 mod demo;
+mod faults;
 mod roles;
 mod signing;
 mod up;

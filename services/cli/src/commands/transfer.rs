@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 use domicile_evidence::statement::Statement;
 use domicile_proto::transfer::v1::{
@@ -84,8 +86,8 @@ pub enum TransferCommand {
 pub struct ConsentArgs {
     /// The transfer.
     transfer: String,
-    /// The offer's digest as `transfer offer` showed it.
-    #[arg(long, value_name = "HEX")]
+    /// The offer's digest as `transfer offer` showed it: hexadecimal, or base64 as in its JSON.
+    #[arg(long, value_name = "DIGEST")]
     offer: String,
     /// The language the offer was read in.
     #[arg(long, default_value = "")]
@@ -198,6 +200,7 @@ pub(crate) fn transfer_text(transfer: &Transfer) -> String {
         ("until", text::time(transfer.deadline_micros)),
         ("blocked by", transfer.blockers.join(", ")),
         ("withdraw", if transfer.withdrawable { "possible".to_owned() } else { String::new() }),
+        ("operator says", text::safe(&transfer.operator_reason)),
         ("as told by", transfer.role.clone()),
     ])
 }
@@ -250,10 +253,16 @@ pub fn offer_text(offer: &Offer) -> String {
         ("writes wait", format!("about {:.1} s", seconds(offer.expected_freeze_ms))),
         ("open until", text::time(offer.expires_at_micros)),
         ("blocked by", offer.blockers.join(", ")),
+        ("psychotherapy", psychotherapy(offer)),
         ("notice", format!("{} ({})", offer.notice_version, offer.locale)),
         ("digest", hex::encode(&offer.digest)),
     ]);
     format!("{facts}\n{}\n{}", text::table(&["kind", "items", "size"], &kinds), text::safe(&offer.notice))
+}
+
+fn psychotherapy(offer: &Offer) -> String {
+    let needed = "the record holds psychotherapy notes: consent with --psychotherapy-notes";
+    if offer.psychotherapy { needed.to_owned() } else { String::new() }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
@@ -263,8 +272,7 @@ fn seconds(millis: u64) -> f64 {
 
 async fn consent(app: &App, args: ConsentArgs) -> Result<()> {
     let client = app.client()?;
-    let digest =
-        hex::decode(&args.offer).map_err(|_| Failure::Usage("the digest is not hexadecimal".to_owned()))?;
+    let digest = digest(&args.offer)?;
     // Read again only for its destination and text version: the region checks that the digest given
     // is still that of the present offer.
     let request = GetOfferRequest { transfer_id: args.transfer.clone(), locale: args.locale };
@@ -296,6 +304,14 @@ async fn consent(app: &App, args: ConsentArgs) -> Result<()> {
             ])
         },
     )
+}
+
+/// A digest as text shows it, or as JSON does.
+fn digest(text: &str) -> Result<Vec<u8>> {
+    let digest = hex::decode(text).ok().or_else(|| BASE64.decode(text).ok());
+    digest
+        .filter(|digest| digest.len() == 32)
+        .ok_or_else(|| Failure::Usage("that is not the digest of an offer".to_owned()))
 }
 
 fn receipt_digest(receipt: &SignedStatement) -> String {
@@ -421,7 +437,9 @@ pub fn receipt_text(receipt: &GetReceiptResponse) -> String {
         let (origin, size) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         out.push_str(&format!("  {origin}, {size} entries\n"));
     }
-    out.push_str("\nWhat stays behind\n");
+    if !receipt.stays_behind.is_empty() {
+        out.push_str("\nWhat stays behind\n");
+    }
     for sentence in &receipt.stays_behind {
         out.push_str(&format!("  {}\n", text::safe(sentence)));
     }
@@ -464,5 +482,15 @@ mod tests {
         assert!(shown.contains("erased, held by an operator"), "{shown}");
         assert!(!shown.contains("shredded"));
         assert_eq!(client_words("shredded"), "erased");
+    }
+
+    #[test]
+    fn a_digest_is_read_as_text_and_as_json_show_it() {
+        let bytes = [0xab_u8; 32];
+        assert_eq!(digest(&hex::encode(bytes)).unwrap(), bytes);
+        assert_eq!(digest(&BASE64.encode(bytes)).unwrap(), bytes);
+        for wrong in ["", "ab", "xyz", &hex::encode([1_u8; 31])] {
+            assert_eq!(digest(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
     }
 }

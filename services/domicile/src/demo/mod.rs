@@ -20,6 +20,7 @@ use domicile_proto::transfer::v1::TransferState;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::roles::shutdown;
 use crate::up::Deployment;
@@ -62,10 +63,7 @@ pub(crate) async fn run(app: &App, args: DemoArgs) -> Result<()> {
     let stop = shutdown::on_signals(false);
     let began = Instant::now();
     let (folder, temporary) = folder(app)?;
-    let played = tokio::select! {
-        played = play(app, &folder, args.fhir.as_deref()) => played,
-        () = stop.cancelled() => Err(Failure::local("interrupted", "Start it again.")),
-    };
+    let played = play(app, &folder, args.fhir.as_deref(), &stop).await;
     let kept = args.keep || !temporary;
     if kept {
         app.out.text(&format!("\nEverything lies in {}", folder.display()))?;
@@ -106,7 +104,7 @@ struct Outcome {
     all: serde_json::Value,
 }
 
-async fn play(app: &App, folder: &Path, fhir: Option<&Path>) -> Result<Outcome> {
+async fn play(app: &App, folder: &Path, fhir: Option<&Path>, stop: &CancellationToken) -> Result<Outcome> {
     let numbers =
         [("page_rows", PAGE_ROWS), ("page_bytes", PAGE_BYTES), ("bytes_per_second", BYTES_PER_SECOND)];
     let pace: toml::Table =
@@ -118,7 +116,9 @@ async fn play(app: &App, folder: &Path, fhir: Option<&Path>) -> Result<Outcome> 
         deployment.start().await?;
         scenes(app, &deployment, began, fhir).await
     };
-    let done = done.await;
+    // Whatever ends the scenes, the processes are ended before the folder goes.
+    let done = stop.run_until_cancelled(done).await;
+    let done = done.unwrap_or_else(|| Err(Failure::local("interrupted", "Start it again.")));
     let layout = deployment.layout().clone();
     deployment.stop().await;
     let (checks, moved) = done?;

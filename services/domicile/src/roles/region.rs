@@ -6,9 +6,11 @@ use domicile_cli::App;
 use domicile_cli::failure::Result;
 use domicile_config::RegionSettings;
 use domicile_rpc::TcpNet;
+use domicile_types::Ctx;
 
 use super::{ServeArgs, logging, shutdown};
 use crate::compose::{self, Foundation};
+use crate::faults;
 
 /// Serves one region until told to stop. The settings are read and checked whole before anything opens.
 pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
@@ -17,7 +19,8 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     let shutdown = shutdown::on_signals(args.supervised);
     tracing::info!(region = %settings.region, "the region starts");
     let served = async {
-        let foundation = Foundation::open(settings, app.ctx.clone()).await?;
+        let ctx = Ctx { faults: faults::from_environment(), ..app.ctx.clone() };
+        let foundation = Foundation::open(settings, ctx).await?;
         compose::region::serve(foundation, Arc::new(TcpNet), shutdown).await
     };
     let served = served.await;

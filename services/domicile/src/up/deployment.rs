@@ -69,7 +69,7 @@ impl Deployment {
         let folder = folder.canonicalize().map_err(|cause| Failure::file(folder, &cause))?;
         let layout = Layout::new(folder);
         let lock = take(&layout)?;
-        let state = State::load(&layout, regions).await?;
+        let state = State::load(&layout, regions, ctx).await?;
         policies::write(&layout)?;
         certificates(&layout, &state, ctx)?;
         let keys = keys(&layout, &state, ctx).await?;
