@@ -30,8 +30,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The deployment.
 pub struct World {
-    /// Where everything lies.
-    pub folder: tempfile::TempDir,
+    /// Where everything lies; only its owner can enter it.
+    pub folder: PathBuf,
+    _files: tempfile::TempDir,
     /// The regions' databases on PostgreSQL; dropped with the world.
     pub databases: BTreeMap<String, Region>,
     processes: BTreeMap<String, Process>,
@@ -89,11 +90,13 @@ impl World {
     /// # Errors
     /// When a part of it does not start.
     pub async fn start(backend: Backend, regions: &[&str], tuning: &Tuning) -> Outcome<Self> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().display().to_string();
+        let files = tempfile::tempdir()?;
+        let folder = files.path().join("deployment");
+        let path = folder.display().to_string();
         run(&["up", "--data", &path, "--regions", &regions.join(","), "--prepare"]).await?;
         let mut world = Self {
             folder,
+            _files: files,
             databases: BTreeMap::new(),
             processes: BTreeMap::new(),
             operators: BTreeMap::new(),
@@ -115,11 +118,7 @@ impl World {
         world.spawn("coordinator", tuning.faults.get("coordinator"))?;
         for region in regions {
             world.serving(region).await?;
-            if backend == Backend::Postgres {
-                world.first_accounts(region).await?;
-            } else {
-                world.generated_accounts(region).await?;
-            }
+            world.first_accounts(region).await?;
         }
         Ok(world)
     }
@@ -149,7 +148,7 @@ impl World {
     /// A process's folder.
     #[must_use]
     pub fn home(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     fn spawn(&mut self, name: &str, faults: Option<&String>) -> Outcome<()> {
@@ -227,7 +226,7 @@ impl World {
         let peers = settings.get_mut("peers").and_then(toml::Value::as_table_mut).ok_or("no peers")?;
         peers.insert("listen".to_owned(), "127.0.0.1:0".into());
         std::fs::write(second.join("config.toml"), toml::to_string(&settings)?)?;
-        let home = self.folder.path().join("coordinator2");
+        let home = self.folder.join("coordinator2");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
         let mut command = Command::new(executable()?);
         command.args(["coordinator", "--supervised", "--config"]).arg(home.join("config.toml"));
@@ -260,7 +259,7 @@ impl World {
     /// # Errors
     /// When the deployment has no such region.
     pub fn anyone(&self, region: &str) -> Outcome<Client> {
-        let place = ClientFile::read(self.folder.path())?.place(self.folder.path(), region)?;
+        let place = ClientFile::read(&self.folder)?.place(&self.folder, region)?;
         Ok(Client::new(&place)?)
     }
 

@@ -231,8 +231,12 @@ pub async fn reaches(client: &Client, transfer: &str, state: TransferState) -> O
                 if found.state() == state {
                     return Ok(found);
                 }
-                last =
-                    format!("{} blockers {:?} stuck {}", found.state().as_str_name(), found.blockers, found.stuck_cause);
+                last = format!(
+                    "{} blockers {:?} stuck {}",
+                    found.state().as_str_name(),
+                    found.blockers,
+                    found.stuck_cause
+                );
             }
             Err(error) => last = error.to_string(),
         }

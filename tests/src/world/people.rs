@@ -44,12 +44,14 @@ pub struct Patient {
 }
 
 impl World {
-    /// Accounts by `domicile bootstrap`, where `up` has prepared another database.
+    /// The first accounts, by `domicile bootstrap`: fresh codes for those that `up --prepare` has made.
     pub(super) async fn first_accounts(&mut self, region: &str) -> Outcome<()> {
         let config = self.home(region).join("config.toml").display().to_string();
-        let login =
-            |role: &str| Login { email: format!("{role}@{region}.example"), password: PASSWORD.to_owned() };
-        let (operator, auditor) = (login("operator"), login("auditor"));
+        let login = |role: &str| Login {
+            email: format!("{role}@{region}.domicile.local"),
+            password: PASSWORD.to_owned(),
+        };
+        let (operator, auditor) = (login("operator"), login("compliance"));
         let arguments = [
             "bootstrap",
             "--config",
@@ -72,11 +74,6 @@ impl World {
         self.operators.insert(region.to_owned(), operator);
         self.auditors.insert(region.to_owned(), auditor);
         Ok(())
-    }
-
-    /// Accounts that `up --prepare` has made: fresh codes for the same people.
-    pub(super) async fn generated_accounts(&mut self, region: &str) -> Outcome<()> {
-        self.first_accounts(region).await
     }
 
     /// Sets an invited person's password and signs them in.
@@ -152,7 +149,7 @@ impl World {
     }
 
     fn agreement(&self, region: &str) -> Outcome<String> {
-        let path = self.folder.path().join("regions").join(format!("{region}.toml"));
+        let path = self.folder.join("regions").join(format!("{region}.toml"));
         Ok(RegionPolicy::parse(&std::fs::read_to_string(path)?)?.agreement.version)
     }
 

@@ -21,7 +21,7 @@ impl World {
         while let Some(piece) = stream.message().await.map_err(|status| domicile_rpc::from_status(&status))? {
             content.extend_from_slice(&piece.content);
         }
-        let path = self.folder.path().join(format!("{region}.bundle"));
+        let path = self.folder.join(format!("{region}.bundle"));
         std::fs::write(&path, content)?;
         Ok(path.display().to_string())
     }
@@ -33,7 +33,7 @@ impl World {
     pub async fn verify(&self, regions: [&str; 2], transfer: &str) -> Outcome<Verdicts> {
         let first = self.export(regions[0], transfer).await?;
         let second = self.export(regions[1], transfer).await?;
-        let policy = self.folder.path().join("policy.json").display().to_string();
+        let policy = self.folder.join("policy.json").display().to_string();
         let printed =
             run(&["audit", "verify", &first, &second, "--policy", &policy, "--transfer", transfer]).await?;
         Ok(Verdicts(printed))

@@ -279,7 +279,6 @@ async fn a_freeze_ends_an_upload(backend: Backend) {
     let content = content(FIVE);
     let Slow { sender, answer } = slow(&scene, &content).await;
     scene.bench.residence(scene.client.id, |home| home.standing = Standing::Frozen).await.unwrap();
-    scene.bench.records.end_uploads(scene.client.id).await.unwrap();
     refused(answer.await.unwrap(), Code::RecordFrozen, Grpc::Unavailable);
     drop(sender);
     settled(&scene, 0).await;

@@ -7,6 +7,7 @@ mod keys;
 mod scopes;
 mod startup;
 mod transactions;
+mod values;
 
 use domicile_evidence::entry::Entry;
 use domicile_store::{Backend, FromRow, KeyStore, Row, Scope, Store, Tx, values};

@@ -213,19 +213,25 @@ async fn reading_then_writing_never_fails(bench: Bench) {
     const CALLS: u64 = 24;
     let subject = bench.subject();
     bench.make_residency(subject).await;
-    let calls = (0..CALLS).map(|_| {
-        bench.store.write_unaudited("test.read_write", Scope::Subject(subject), move |tx| {
-            Box::pin(async move {
-                let sql = format!(
-                    "SELECT revision AS value FROM residency WHERE subject_id = $1{}",
-                    tx.for_update()
-                );
-                let before: u64 = tx.scalar(&sql, values![subject]).await?.unwrap();
-                let after = revise(tx, subject).await?;
-                assert_eq!(after, before + 1);
-                Ok(())
-            })
-        })
+    // Two processes on one database: within one, SQLite's single connection would hide it.
+    let stores = [bench.store.clone(), bench.region.store(&bench.ctx).await.unwrap()];
+    let calls = (0..CALLS).map(|n| {
+        let store = stores[usize::from(n % 2 == 0)].clone();
+        async move {
+            let work = store.write_unaudited("test.read_write", Scope::Subject(subject), move |tx| {
+                Box::pin(async move {
+                    let sql = format!(
+                        "SELECT revision AS value FROM residency WHERE subject_id = $1{}",
+                        tx.for_update()
+                    );
+                    let before: u64 = tx.scalar(&sql, values![subject]).await?.unwrap();
+                    tokio::task::yield_now().await;
+                    assert_eq!(revise(tx, subject).await?, before + 1);
+                    Ok(())
+                })
+            });
+            work.await
+        }
     });
     futures::future::try_join_all(calls).await.unwrap();
     assert_eq!(revision(&bench.store, subject).await, CALLS);
@@ -268,7 +274,8 @@ async fn conflicts_are_run_again(bench: Bench) {
     first.unwrap();
     second.unwrap();
     assert_eq!(bench.count(Scope::System, "job_lease").await, 1);
-    assert_eq!(runs.load(Ordering::SeqCst), if postgres { 3 } else { 2 });
+    let runs = runs.load(Ordering::SeqCst);
+    assert!(if postgres { runs > 2 } else { runs == 2 }, "{runs} runs");
 }
 
 async fn lease_add(tx: &Tx, name: &'static str) -> Result<()> {
