@@ -1,5 +1,7 @@
 //! `domicile up`, `domicile demo` and the command line as people use them: real processes.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what is not as expected fails the test")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
