@@ -12,7 +12,6 @@ mod open;
 mod put;
 mod read;
 mod upload;
-mod uploads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +29,6 @@ use domicile_types::{
 };
 
 use crate::ports::TravelReader;
-use uploads::Uploads;
 
 /// Numbers of the records service.
 #[derive(Clone, Debug)]
@@ -41,8 +39,6 @@ pub struct Settings {
     pub object_bytes: u64,
     /// Bytes of one imported bundle at most; it is held in memory.
     pub import_bytes: usize,
-    /// How long one upload may take.
-    pub upload_time: Duration,
     /// How long an item is kept at least from when it happened, until its record's last session is known (P22).
     pub retain: Period,
     /// How long a signed item is kept at least from when it was signed (P26).
@@ -57,7 +53,6 @@ impl Settings {
             released_reads: transfer.source_reads,
             object_bytes: 1 << 30,
             import_bytes: 64 << 20,
-            upload_time: Duration::from_secs(3_600),
             retain: policy.retention.records.keep,
             retain_signed: policy.retention.signed_notes.keep,
         }
@@ -90,7 +85,6 @@ struct Inner {
     objects: Arc<dyn ObjectStore>,
     travel: Arc<dyn TravelReader>,
     settings: Settings,
-    uploads: Arc<Uploads>,
 }
 
 impl fmt::Debug for Records {
@@ -104,8 +98,7 @@ impl Records {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { store, keyring, objects, travel, settings } = parts;
-        let uploads = Arc::new(Uploads::default());
-        Self { inner: Arc::new(Inner { store, keyring, objects, travel, settings, uploads }) }
+        Self { inner: Arc::new(Inner { store, keyring, objects, travel, settings }) }
     }
 
     fn store(&self) -> &Store {

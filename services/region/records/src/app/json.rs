@@ -225,6 +225,8 @@ impl<'de> Visitor<'de> for Sound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     const SMALL: &str = r#"{ "resourceType" : "Bundle", "id":"a\u00e9",
         "entry": [ {"fullUrl":"x","resource":{"resourceType":"Patient","n":1.50,"big":123456789012345678901234567890}},
@@ -247,7 +249,7 @@ mod tests {
         ] {
             let bundle = cut(text.as_bytes()).unwrap();
             let again = rejoin(&bundle);
-            let (before, after): (serde_json::Value, serde_json::Value) =
+            let (before, after): (Value, Value) =
                 (serde_json::from_str(text).unwrap(), serde_json::from_str(&again).unwrap());
             assert_eq!(before, after);
         }
@@ -257,6 +259,64 @@ mod tests {
         assert!(
             bundle.entries[0].json.contains("1.50") && bundle.entries[0].json.contains("345678901234567890}")
         );
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "-?[1-9][0-9]{0,30}\\.[0-9]{1,30}(e-?[1-9][0-9]?)?"
+                .prop_map(|number| serde_json::from_str(&number).unwrap_or_default()),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+                proptest::collection::btree_map(any::<String>(), inner, 0..8)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bundle_comes_back_as_it_was(
+            resources in proptest::collection::vec(any_json(), 0..6),
+            others in proptest::collection::btree_map(any::<String>(), any_json(), 0..6),
+            listed in any::<bool>(),
+        ) {
+            let mut bundle: serde_json::Map<String, Value> = others.into_iter().collect();
+            let count = if listed { resources.len() } else { 0 };
+            let entry = |content: Value| json!({"resource": {"resourceType": "Basic", "content": content}});
+            bundle.remove("entry");
+            if listed {
+                bundle.insert("entry".to_owned(), resources.into_iter().map(entry).collect());
+            }
+            bundle.insert("resourceType".to_owned(), "Bundle".into());
+            bundle.insert("type".to_owned(), "collection".into());
+            let bundle = Value::Object(bundle);
+            let cut = cut(bundle.to_string().as_bytes()).unwrap();
+            prop_assert_eq!(cut.entries.len(), count);
+            prop_assert_eq!(serde_json::from_str::<Value>(&rejoin(&cut)).unwrap(), bundle);
+        }
+
+        #[test]
+        fn garbage_is_refused_with_its_place(content in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(cut(&content).unwrap_err().place().is_some());
+        }
+
+        #[test]
+        fn a_changed_byte_is_refused_or_read(at in 0..SMALL.len(), byte in any::<u8>()) {
+            let mut content = SMALL.as_bytes().to_vec();
+            content[at] = byte;
+            if let Ok(bundle) = cut(&content) {
+                prop_assert_eq!(
+                    serde_json::from_str::<Value>(&rejoin(&bundle)).unwrap(),
+                    serde_json::from_slice::<Value>(&content).unwrap()
+                );
+            }
+        }
     }
 
     #[test]

@@ -181,18 +181,20 @@ impl Records {
             if let (Some(fingerprint), Some(record)) = (secret, record) {
                 return Ok(WriteKeys { record, fingerprint });
             }
-            let who = *who;
-            self.store()
-                .read("residency.write_check", who.scope(), move |tx| {
-                    Box::pin(
-                        async move { residency::write_check(tx, who.subject, who.carer()).await.map(drop) },
-                    )
-                })
-                .await?;
+            self.writable(who).await?;
         }
         let fingerprint = keyring.subject_secret(who.subject, SubjectSecret::Fingerprint).await?;
         let record = keyring.record_key(who.subject, practice).await?;
         Ok(WriteKeys { record, fingerprint })
+    }
+
+    /// That the caller could begin a write of the record now.
+    pub(super) async fn writable(&self, who: &Who) -> Result<()> {
+        let who = *who;
+        let check = self.store().read("residency.write_check", who.scope(), move |tx| {
+            Box::pin(async move { residency::write_check(tx, who.subject, who.carer()).await.map(drop) })
+        });
+        check.await
     }
 
     /// Seals one payload, and completes its header with key, length and digest.

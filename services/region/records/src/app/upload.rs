@@ -1,6 +1,7 @@
 //! Uploading a large object: the intent is registered first, then the content streams sealed into the
 //! object store, then the item that describes it is written. Nothing of it is ever in clear on a disk.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,14 @@ use domicile_crypto::{Sha256, Zeroizing};
 use domicile_objects::{ObjectName, ObjectPrefix};
 use domicile_proto::records::v1 as pb;
 use domicile_store::Scope;
-use domicile_store::queries::object::{self, Object, ObjectState};
+use domicile_store::queries::object::{self, Object, ObjectState, UPLOAD_TIME};
 use domicile_types::{AuditScope, Code, Ctx, Error, Idempotency, ItemHeader, ObjectId, Result, SubjectId};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use prost::Message as _;
-use tokio_util::sync::CancellationToken;
 
 use super::draft::{Draft, only_new, subject};
 use super::put::{Write, begin, fingerprint};
-use super::uploads::Flight;
 use super::{Records, Who};
 use crate::kinds;
 use crate::wire::{self, idempotency_key, invalid};
@@ -27,8 +26,8 @@ use crate::wire::{self, idempotency_key, invalid};
 /// Content as a caller sends it, piece by piece.
 pub(crate) type Content = BoxStream<'static, Result<Bytes>>;
 
-/// When an upload that was ended by a freeze may be tried again.
-const ENDED_RETRY: Duration = Duration::from_secs(1);
+/// How often an upload looks whether its record may still be written.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Records {
     /// Uploads an object and writes the item that describes it. What does not end well leaves nothing.
@@ -91,7 +90,6 @@ impl Records {
             *place = Some(reference);
         }
         write.object = Some(object);
-        let flight = self.inner.uploads.begin(who.subject, object);
         let row = Object {
             object,
             subject: who.subject,
@@ -120,11 +118,10 @@ impl Records {
             waiting: Bytes::new(),
             left: length,
             digest: Some((Sha256::default(), digest)),
-            ended: flight.ended.clone(),
         };
         // In a task of its own: when the caller goes away, what it left is still cleared away.
         let (records, audit) = (self.clone(), Arc::clone(audit));
-        let task = tokio::spawn(async move { records.carry(&audit, write, plain, flight).await });
+        let task = tokio::spawn(async move { records.carry(&audit, write, plain).await });
         task.await.map_err(|_| Error::new(Code::Internal).at("upload"))?
     }
 
@@ -136,47 +133,60 @@ impl Records {
         }
     }
 
+    /// Registers the intent; what a dead process left behind is cleared away on the way.
     async fn register(&self, who: &Who, row: Object) -> Result<()> {
-        let who = *who;
-        self.store()
-            .write_unaudited("object.register", who.scope(), move |tx| {
-                let row = row.clone();
-                Box::pin(async move {
-                    begin(tx, &who, 0).await?;
-                    object::insert_many(tx, vec![row]).await
-                })
+        let (who, subject) = (*who, row.subject);
+        let stale = self.store().write_unaudited("object.register", who.scope(), move |tx| {
+            let row = row.clone();
+            Box::pin(async move {
+                begin(tx, &who, 0).await?;
+                object::insert_many(tx, vec![row]).await?;
+                object::stale_uploads(tx, who.subject).await
             })
-            .await
+        });
+        if !stale.await?.is_empty()
+            && let Err(error) = self.sweep_uploads(subject).await
+        {
+            tracing::warn!(code = error.code().as_str(), "uploads left behind were not cleared away");
+        }
+        Ok(())
     }
 
     /// Streams the content, writes the item, and clears away what did not end well.
-    async fn carry(
-        &self,
-        audit: &Arc<AuditScope>,
-        write: Write,
-        plain: Plain,
-        flight: Flight,
-    ) -> Result<ItemHeader> {
-        let Write { who: Who { subject, .. }, object, .. } = write;
+    async fn carry(&self, audit: &Arc<AuditScope>, write: Write, plain: Plain) -> Result<ItemHeader> {
+        let Write { who, object, .. } = write;
         let Some(object) = object else { return Err(Error::new(Code::Internal)) };
-        let name = ObjectName::object(subject, object);
-        let stored = self.inner.objects.create(&name, sealed(plain));
-        let stored = tokio::time::timeout(self.settings().upload_time, stored).await;
+        let name = ObjectName::object(who.subject, object);
+        let stored = tokio::select! {
+            stored = self.inner.objects.create(&name, sealed(plain)) => stored.map(drop),
+            error = self.no_longer_writable(who) => Err(error),
+            () = tokio::time::sleep(UPLOAD_TIME) => Err(Error::new(Code::DeadlineExceeded)),
+        };
         self.ctx().faults.hit("upload.stored");
         let written = match stored {
-            Err(_) => Err(Error::new(Code::DeadlineExceeded)),
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) => self.write_item(audit, write).await,
+            Err(error) => Err(error),
+            Ok(()) => self.write_item(audit, write).await,
         };
         let kept = written.as_ref().is_ok_and(|header| header.object_id == Some(object));
-        if !kept && let Err(error) = self.clear_away(subject, object).await {
+        if !kept && let Err(error) = self.clear_away(who.subject, object).await {
             tracing::warn!(
                 code = error.code().as_str(),
-                "an upload was not cleared away; the next sweep does it"
+                "an upload was not cleared away; the next one does it"
             );
         }
-        drop(flight);
         written
+    }
+
+    /// Comes back once the record may no longer be written: a freeze ends an upload, in whichever process it is.
+    async fn no_longer_writable(&self, who: Who) -> Error {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = self.writable(&who).await
+                && error.code() != Code::StoreUnavailable
+            {
+                return error;
+            }
+        }
     }
 
     /// Forgets a pending upload, then its content. A completed one stays.
@@ -190,39 +200,26 @@ impl Records {
         if forgotten { self.inner.objects.delete(&ObjectName::object(subject, object)).await } else { Ok(()) }
     }
 
-    /// Ends the record's uploads in this process, and clears away what earlier ones left behind: called
-    /// when the record is frozen. An upload that had not begun its last transaction fails.
-    ///
-    /// # Errors
-    /// [`Code::StoreUnavailable`], [`Code::ObjectStoreUnavailable`].
-    pub async fn end_uploads(&self, subject: SubjectId) -> Result<()> {
-        self.inner.uploads.end(subject);
-        self.sweep_uploads(subject).await
-    }
-
-    /// Clears away uploads that ended with the process they ran in: pending rows past the longest time
-    /// an upload may take, and content that no row knows.
+    /// Clears away uploads that ended with the process they ran in: rows pending for longer than an upload
+    /// may take, and content that no row knows.
     ///
     /// # Errors
     /// [`Code::StoreUnavailable`], [`Code::ObjectStoreUnavailable`].
     pub async fn sweep_uploads(&self, subject: SubjectId) -> Result<()> {
+        // Names before rows: a row is there before its content.
         let names = self.inner.objects.list(&ObjectPrefix::objects(subject)).await?;
         let read = self.store().read("object.pending", Scope::Subject(subject), move |tx| {
             Box::pin(async move {
-                let pending = object::list(tx, subject, ObjectState::Pending).await?;
-                Ok((pending, object::list(tx, subject, ObjectState::Complete).await?))
+                let mut known = object::list(tx, subject, ObjectState::Pending).await?;
+                known.extend(object::list(tx, subject, ObjectState::Complete).await?);
+                Ok((object::stale_uploads(tx, subject).await?, known))
             })
         });
-        let (pending, complete) = read.await?;
-        let oldest = self.now().minus(self.settings().upload_time);
-        for object in pending.iter().filter(|object| object.registered_at < oldest) {
-            if !self.inner.uploads.in_flight(subject, object.object) {
-                self.clear_away(subject, object.object).await?;
-            }
+        let (stale, known) = read.await?;
+        for object in stale {
+            self.clear_away(subject, object).await?;
         }
-        // Names were listed before the rows were read, and a row is there before its content.
-        let known: std::collections::BTreeSet<ObjectId> =
-            pending.iter().chain(&complete).map(|object| object.object).collect();
+        let known: BTreeSet<ObjectId> = known.iter().map(|object| object.object).collect();
         for name in names.iter().filter(|name| name.object_id().is_none_or(|object| !known.contains(&object)))
         {
             self.inner.objects.delete(name).await?;
@@ -245,7 +242,6 @@ struct Plain {
     left: u64,
     /// The running digest and the one promised; gone once the last chunk is sealed.
     digest: Option<(Sha256, [u8; 32])>,
-    ended: CancellationToken,
 }
 
 /// The sealed chunks. The last one comes only when length and digest are as promised, so an object that
@@ -300,11 +296,7 @@ impl Plain {
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>> {
-        tokio::select! {
-            biased;
-            () = self.ended.cancelled() => Err(Error::new(Code::RecordFrozen).retry_after(ENDED_RETRY)),
-            piece = self.content.next() => piece.transpose(),
-        }
+        self.content.next().await.transpose()
     }
 }
 
@@ -340,7 +332,6 @@ mod tests {
             waiting: Bytes::new(),
             left: length,
             digest: Some((Sha256::default(), digest)),
-            ended: CancellationToken::new(),
         };
         sealed(plain).try_collect().await
     }
