@@ -59,6 +59,11 @@ impl Layout {
         Home(self.0.join(region.as_str()))
     }
 
+    /// Where a region's database is, when it does not run on SQLite files.
+    pub(crate) fn database(&self, region: &RegionId) -> PathBuf {
+        self.region(region).join("database.toml")
+    }
+
     pub(crate) fn coordinator(&self) -> Home {
         Home(self.0.join("coordinator"))
     }

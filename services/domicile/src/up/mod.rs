@@ -27,6 +27,8 @@ use crate::roles::shutdown;
 #[command(after_help = "\
 Everything lies in the folder of --data (by default ~/.local/share/domicile): databases, keys, objects,
 certificates, logs. Ctrl-C stops every process; the next `up` on the same folder goes on where it was.
+A region whose folder holds a `database.toml` (url, sequencer_url, keys_url, owner_url) runs on that
+PostgreSQL database instead of SQLite files.
 
 Examples:
   domicile up
@@ -73,6 +75,13 @@ fn tell(app: &App, deployment: &Deployment) -> Result<()> {
         rows.push((region.to_string(), place.endpoint, deployment.accounts(region)?.operator.email.clone()));
     }
     let layout = deployment.layout();
+    let on_sqlite = deployment.regions().filter(|region| !layout.database(region).exists()).count();
+    let sqlite = match on_sqlite {
+        0 => String::new(),
+        _ => format!(
+            "{on_sqlite} regions run on SQLite: for development, without roles or row-level security.\n"
+        ),
+    };
     app.out.answer(
         || {
             let regions = rows.iter().map(|(region, endpoint, operator)| {
@@ -92,8 +101,7 @@ fn tell(app: &App, deployment: &Deployment) -> Result<()> {
             format!(
                 "\n{}\n{}\nSign in, in another terminal:\n  \
                  domicile --data {data} --region {} sign-in --email {}\n\n\
-                 These regions run on SQLite: for development, without roles or row-level security.\n\
-                 Ctrl-C stops everything.\n",
+                 {sqlite}Ctrl-C stops everything.\n",
                 text::table(&["region", "endpoint", "operator"], &table),
                 text::fields(&[
                     ("authority", layout.authority().display().to_string()),

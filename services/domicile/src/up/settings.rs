@@ -46,7 +46,8 @@ pub(crate) fn operator_id() -> Result<SpiffeId> {
         .ok_or_else(|| Failure::Usage("no name for the operator".to_owned()))
 }
 
-/// One region's settings, with these numbers of transfers instead of the defaults.
+/// One region's settings, with these numbers of transfers instead of the defaults. A `database.toml` in
+/// the region's folder stands in the place of the SQLite files.
 pub(crate) fn region(
     layout: &Layout,
     state: &State,
@@ -80,6 +81,9 @@ pub(crate) fn region(
         "peer": peers(state, region, keys)?,
     });
     let mut value = toml::Table::try_from(&value).map_err(|_| Failure::local("settings", "Report this."))?;
+    if let Some(database) = files::read_toml::<toml::Table>(&layout.database(region))? {
+        value.insert("database".to_owned(), toml::Value::Table(database));
+    }
     if !transfer.is_empty() {
         value.insert("transfer".to_owned(), toml::Value::Table(transfer.clone()));
     }
