@@ -1,5 +1,7 @@
 //! The store, on both databases through one harness.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what is not as expected fails the test")]
+
 mod audit;
 mod backup;
 mod datamap;
