@@ -13,7 +13,7 @@ use crate::compose::Foundation;
 use crate::up::Layout;
 
 /// Looks for what must not be there, and adds up all checks.
-pub(super) async fn look(app: &App, layout: &Layout, moved: Moved, mut checks: Checks) -> Result<Outcome> {
+pub(super) async fn look(app: &App, layout: &Layout, moved: &Moved, mut checks: Checks) -> Result<Outcome> {
     app.out.text("\n── Everything has stopped; a look into the databases ──────────────────────────")?;
     let mut check = |held: bool, what: String| {
         show_check(app, held, &what)?;
@@ -22,7 +22,6 @@ pub(super) async fn look(app: &App, layout: &Layout, moved: Moved, mut checks: C
     };
     let unfit = |_| Failure::local("an id of the demonstration is not a UUID", "Report this.");
     let subject: SubjectId = moved.subject.parse().map_err(unfit)?;
-    let withdrawn: TransferId = moved.withdrawn.parse().map_err(unfit)?;
 
     let old = open(app, layout, "eu").await?;
     let remains = old.transfers().remains(subject).await?;
@@ -33,11 +32,14 @@ pub(super) async fn look(app: &App, layout: &Layout, moved: Moved, mut checks: C
     check(keys == 0, "the EU's key store holds no key of it".to_owned())?;
     old.close().await?;
 
-    let new = open(app, layout, "ca").await?;
-    let pages = new.transfers().staged_pages(withdrawn).await?.len();
-    let rows = new.transfers().staged_headers(withdrawn).await?.len();
-    check(pages + rows == 0, "Canada's database holds nothing of the withdrawn attempt".to_owned())?;
-    new.close().await?;
+    if let Some(withdrawn) = &moved.withdrawn {
+        let withdrawn: TransferId = withdrawn.parse().map_err(unfit)?;
+        let new = open(app, layout, "ca").await?;
+        let pages = new.transfers().staged_pages(withdrawn).await?.len();
+        let rows = new.transfers().staged_headers(withdrawn).await?.len();
+        check(pages + rows == 0, "Canada's database holds nothing of the withdrawn attempt".to_owned())?;
+        new.close().await?;
+    }
     let staging = layout.region(&region("ca")?).join("objects").join("staging");
     let left = if staging.exists() { proof::count_files(&staging) } else { Ok(0) };
     let left = left.map_err(|cause| Failure::file(&staging, &cause))?;

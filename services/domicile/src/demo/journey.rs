@@ -22,7 +22,7 @@ use super::stage::{Login, Stage, sign_in};
 /// How long the regions may take to make an offer, or the new home to know its client.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a whole move may take here.
-const MOVE: Duration = Duration::from_secs(120);
+const MOVE: Duration = Duration::from_secs(900);
 const ASK: Duration = Duration::from_millis(50);
 
 /// Asks for a move and waits for the offer; shows it in full or in short.

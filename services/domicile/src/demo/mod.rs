@@ -31,8 +31,8 @@ use writer::{Go, Written};
 
 /// Items of the first client.
 const ITEMS: u64 = 420;
-/// Their attachments, in MiB.
-const ATTACHMENTS: [(&str, usize); 3] = [("letter.bin", 2), ("scan.bin", 3), ("recording.bin", 4)];
+/// Their attachments, in MiB, unless a number of them is asked for: then each is the last one's size.
+const ATTACHMENTS: [usize; 3] = [2, 3, 4];
 const MIB: usize = 1024 * 1024;
 /// Copying is slowed so that there is something to see: small pages, a pause after each.
 const PAGE_ROWS: i64 = 40;
@@ -48,11 +48,22 @@ a temporary one and removed at the end, unless --keep or --data says otherwise.
 Examples:
   domicile demo
   domicile demo --fhir bundle.json
-  domicile demo --keep")]
+  domicile demo --keep
+  domicile demo --full-speed --items 20000 --attachments 50")]
 pub(crate) struct DemoArgs {
     /// Fill the record from this FHIR R4 bundle (JSON) instead of made-up items.
     #[arg(long, value_name = "FILE")]
     fhir: Option<PathBuf>,
+    /// How many items to make up.
+    #[arg(long, value_name = "N", default_value_t = ITEMS, conflicts_with = "fhir")]
+    items: u64,
+    /// How many attachments of 4 MiB to make up, instead of three of 2, 3 and 4 MiB.
+    #[arg(long, value_name = "N")]
+    attachments: Option<usize>,
+    /// Copy as fast as the machine can, to take the time; leaves out the second scenario, which needs to
+    /// happen in mid-copy.
+    #[arg(long)]
+    full_speed: bool,
     /// Leave the folder for a look, or for `domicile up --data`.
     #[arg(long)]
     keep: bool,
@@ -63,7 +74,7 @@ pub(crate) async fn run(app: &App, args: DemoArgs) -> Result<()> {
     let stop = shutdown::on_signals(false);
     let began = Instant::now();
     let (folder, temporary) = folder(app)?;
-    let played = play(app, &folder, args.fhir.as_deref(), &stop).await;
+    let played = play(app, &folder, &args, &stop).await;
     let kept = args.keep || !temporary;
     if kept {
         app.out.text(&format!("\nEverything lies in {}", folder.display()))?;
@@ -104,17 +115,18 @@ struct Outcome {
     all: serde_json::Value,
 }
 
-async fn play(app: &App, folder: &Path, fhir: Option<&Path>, stop: &CancellationToken) -> Result<Outcome> {
+async fn play(app: &App, folder: &Path, args: &DemoArgs, stop: &CancellationToken) -> Result<Outcome> {
     let numbers =
         [("page_rows", PAGE_ROWS), ("page_bytes", PAGE_BYTES), ("bytes_per_second", BYTES_PER_SECOND)];
+    let slowed = numbers.into_iter().filter(|_| !args.full_speed);
     let pace: toml::Table =
-        numbers.into_iter().map(|(name, value)| (name.to_owned(), toml::Value::Integer(value))).collect();
+        slowed.map(|(name, value)| (name.to_owned(), toml::Value::Integer(value))).collect();
     app.out.text("Domicile: a record moves between regions, with consent.")?;
     let began = Instant::now();
     let mut deployment = Deployment::prepare(folder, None, &pace, &app.ctx).await?;
     let done = async {
         deployment.start().await?;
-        scenes(app, &deployment, began, fhir).await
+        scenes(app, &deployment, began, args).await
     };
     // Whatever ends the scenes, the processes are ended before the folder goes.
     let done = stop.run_until_cancelled(done).await;
@@ -122,7 +134,7 @@ async fn play(app: &App, folder: &Path, fhir: Option<&Path>, stop: &Cancellation
     let layout = deployment.layout().clone();
     deployment.stop().await;
     let (checks, moved) = done?;
-    aftermath::look(app, &layout, moved, checks).await
+    aftermath::look(app, &layout, &moved, checks).await
 }
 
 /// What the databases are asked about once everything has stopped.
@@ -130,7 +142,7 @@ struct Moved {
     /// The first client's record.
     subject: String,
     /// The withdrawn transfer.
-    withdrawn: String,
+    withdrawn: Option<String>,
 }
 
 /// Everything that happens while the regions run; the checks so far and what to look for afterwards.
@@ -138,7 +150,7 @@ async fn scenes(
     app: &App,
     deployment: &Deployment,
     began: Instant,
-    fhir: Option<&Path>,
+    args: &DemoArgs,
 ) -> Result<(Checks, Moved)> {
     let stage = Stage::new(app, deployment)?;
     stage.heading("Four regions and a coordinator")?;
@@ -147,10 +159,9 @@ async fn scenes(
         rows.push(vec![region.to_string(), deployment.place(region)?.endpoint]);
     }
     stage.say(&text::table(&["region", "endpoint"], &rows))?;
-    stage.say(&format!(
-        "  Real processes on this machine, up in {:.1} s. {SLOWED}",
-        began.elapsed().as_secs_f64()
-    ))?;
+    let slowed = if args.full_speed { "" } else { SLOWED };
+    let seconds = began.elapsed().as_secs_f64();
+    stage.say(&format!("  Real processes on this machine, up in {seconds:.1} s. {slowed}"))?;
 
     stage.heading("A practice, a practitioner, a client")?;
     let practice = people::practice(&stage).await?;
@@ -159,13 +170,16 @@ async fn scenes(
     stage.say("  The client has chosen the EU and set a password.")?;
 
     stage.heading("The record")?;
-    let held = fill(&stage, &practice, &person, fhir).await?;
+    let held = fill(&stage, &practice, &person, args).await?;
     let moved = first_move(&stage, &practice, &person, &held).await?;
 
+    if args.full_speed {
+        return Ok((stage.into_checks(), Moved { subject: moved, withdrawn: None }));
+    }
     stage.heading("Second scenario: a consent withdrawn in mid-copy")?;
     let second = people::client(&stage, &practice, "Ben Example", "ben@example.org").await?;
     let withdrawn = withdrawal::play(&stage, &practice, &second).await?;
-    Ok((stage.into_checks(), Moved { subject: moved, withdrawn }))
+    Ok((stage.into_checks(), Moved { subject: moved, withdrawn: Some(withdrawn) }))
 }
 
 const SLOWED: &str = "Copying is slowed, so that there is something to see.";
@@ -176,28 +190,31 @@ struct Held {
     imported: Option<Imported>,
 }
 
-async fn fill(stage: &Stage<'_>, practice: &Practice, person: &Person, fhir: Option<&Path>) -> Result<Held> {
+async fn fill(stage: &Stage<'_>, practice: &Practice, person: &Person, args: &DemoArgs) -> Result<Held> {
     let ctx = &stage.app.ctx;
     let began = Instant::now();
-    let imported = match fhir {
+    let imported = match &args.fhir {
         Some(file) => Some(record::import(&practice.at_source, &person.subject, file, ctx).await?),
         None => {
-            let bar = progress::count(ITEMS, "  writing", stage.app.out.draws());
+            let bar = progress::count(args.items, "  writing", stage.app.out.draws());
             let writers = (&practice.at_source, &person.at_source);
-            record::fill(writers, &person.subject, ITEMS, ctx, || bar.inc(1)).await?;
+            record::fill(writers, &person.subject, args.items, ctx, || bar.inc(1)).await?;
             bar.finish_and_clear();
             None
         }
     };
     let mut uploads = Vec::new();
-    for (name, size) in ATTACHMENTS {
-        uploads.push(record::attach(&practice.at_source, &person.subject, name, size * MIB, ctx).await?);
+    let [.., usual] = ATTACHMENTS;
+    let sizes = args.attachments.map_or_else(|| ATTACHMENTS.to_vec(), |count| vec![usual; count]);
+    for (number, size) in sizes.iter().enumerate() {
+        let name = format!("scan-{number}.bin");
+        uploads.push(record::attach(&practice.at_source, &person.subject, &name, size * MIB, ctx).await?);
     }
     let what = imported.as_ref().map_or_else(
-        || format!("{ITEMS} items"),
+        || format!("{} items", args.items),
         |imported| format!("{} FHIR resources", imported.resources),
     );
-    let size: usize = ATTACHMENTS.iter().map(|(_, size)| size).sum();
+    let size: usize = sizes.iter().sum();
     let seconds = began.elapsed().as_secs_f64();
     stage
         .say(&format!("  Wrote {what} and {} attachments of {size} MiB in {seconds:.1} s.", uploads.len()))?;
@@ -232,7 +249,7 @@ async fn first_move(stage: &Stage<'_>, practice: &Practice, person: &Person, hel
     read_back(stage, practice, &home, (subject, &before, held), &written).await?;
 
     stage.heading("The EU has nothing")?;
-    proof::moved(stage, &practice.at_source, subject).await?;
+    proof::moved(stage, &practice.at_source, person).await?;
 
     stage.heading("Both regions' logs, exported and verified with files alone")?;
     proof::logs(stage, &offer.transfer_id, "shredded").await?;

@@ -9,11 +9,12 @@ use domicile_cli::commands::verify::verify;
 use domicile_cli::failure::{Failure, Result};
 use domicile_cli::{Client, text};
 use domicile_evidence::policy::Policy;
-use domicile_evidence::statement::{Body, SignedStatement};
+use domicile_evidence::statement::{Body, SignedStatement, Statement, Step};
 use domicile_proto::records::v1::GetSummaryRequest;
 use domicile_proto::transfer::v1::{GetReceiptRequest, GetReceiptResponse};
-use domicile_types::{RegionId, TransferId};
+use domicile_types::{Error, RegionId, TransferId};
 
+use super::people::Person;
 use super::stage::Stage;
 
 /// Exports both regions' logs, verifies them with files alone, and shows the transfer's steps side by side.
@@ -55,15 +56,22 @@ fn policy(stage: &Stage<'_>) -> Result<Policy> {
 }
 
 /// Shows that the old region says where the record is, and nothing else.
-pub(super) async fn moved(stage: &Stage<'_>, practitioner: &Client, subject: &str) -> Result<()> {
-    let request = GetSummaryRequest { subject_id: subject.to_owned() };
-    let error = answer(practitioner.records().get_summary(request)).await.err();
-    let place = error.as_ref().and_then(|error| error.moved());
-    let held = place.is_some_and(|(region, epoch)| *region == stage.destination && *epoch == 2);
-    stage.check(held, format!("{} answers MOVED to {}, epoch 2", stage.source, stage.destination))?;
+pub(super) async fn moved(stage: &Stage<'_>, practitioner: &Client, person: &Person) -> Result<()> {
+    let request = GetSummaryRequest { subject_id: person.subject.clone() };
+    let asked = answer(practitioner.records().get_summary(request.clone())).await;
+    let held = asked.err().is_some_and(|error| says_moved(stage, &error));
+    let (old, new) = (&stage.source, &stage.destination);
+    stage.check(held, format!("{old} answers the practitioner: MOVED to {new}, epoch 2"))?;
+    let asked = answer(person.at_source.records().get_summary(request)).await;
+    let held = asked.err().is_some_and(|error| says_moved(stage, &error));
+    stage.check(held, format!("{old} answers the client's old session the same"))?;
     let objects = stage.deployment.layout().region(&stage.source).join("objects");
     let left = count_files(&objects).map_err(|cause| Failure::file(&objects, &cause))?;
     stage.check(left == 0, format!("{} has no object left in its store", stage.source))
+}
+
+fn says_moved(stage: &Stage<'_>, error: &Error) -> bool {
+    error.moved().is_some_and(|(region, epoch)| *region == stage.destination && *epoch == 2)
 }
 
 /// Files under a folder.
@@ -82,6 +90,7 @@ pub(super) async fn receipt(stage: &Stage<'_>, person: &Client, transfer_id: &st
     let receipt = answer(person.transfers().get_receipt(request)).await?;
     let shown: String = receipt_text(&receipt).lines().map(|line| format!("  {line}\n")).collect();
     stage.say(&shown)?;
+    times(stage, &receipt)?;
     let Some(Body::Shredded { rows, objects, keys, unreadable_at, provable_at, method, .. }) =
         certificate(stage, &receipt)?
     else {
@@ -100,6 +109,23 @@ pub(super) async fn receipt(stage: &Stage<'_>, person: &Client, transfer_id: &st
     ]))?;
     stage.check(keys > 0 && rows > 0, "the certificate of erasure is signed by the old region")?;
     stage.check(receipt.checkpoints.len() >= 2, "both regions' signed checkpoints are in the receipt")
+}
+
+/// How long the move took, by the signed statements' own times.
+fn times(stage: &Stage<'_>, receipt: &GetReceiptResponse) -> Result<()> {
+    let statements: Vec<_> =
+        receipt.statements.iter().filter_map(|signed| Statement::decode(&signed.statement).ok()).collect();
+    let last = |step| statements.iter().filter(|statement| statement.step == step).map(|s| s.at).max();
+    let took = |from, to| {
+        let (from, to) = (last(from)?, last(to)?);
+        Some(format!("{:.2} s", to.since(from).as_secs_f64()))
+    };
+    let held_still = took(Step::Frozen, Step::Adopted).unwrap_or_default();
+    stage.say(&text::fields(&[
+        ("  consent to completion", took(Step::Consented, Step::Released).unwrap_or_default()),
+        ("  writes waited at most", held_still),
+        ("  consent to erasure", took(Step::Consented, Step::Shredded).unwrap_or_default()),
+    ]))
 }
 
 /// The source's last statement, Shredded, checked against its pinned key.

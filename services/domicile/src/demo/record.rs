@@ -88,7 +88,7 @@ fn draft(number: u64, ctx: &Ctx) -> (bool, ItemDraft) {
     const WEEK: i64 = 7 * 24 * 3_600 * 1_000_000;
     let week = i64::try_from(number / 6).unwrap_or(0);
     let occurred_at_micros = ctx.now().micros().saturating_sub(WEEK.saturating_mul(week));
-    let text = format!("Made-up words number {number}. {}", "They stand for what was said. ".repeat(12));
+    let text = format!("Made-up words number {number}. {}", "They stand for what was said. ".repeat(15));
     let (own, kind) = match number % 6 {
         0 => (false, Kind::Session(Session { modality: "video".to_owned(), summary: text })),
         1 => (false, Kind::Note(Note { title: format!("Session {week}"), text, template: String::new() })),

@@ -14,7 +14,7 @@ use super::stage::Stage;
 use super::{journey, proof, record};
 
 /// Items of the second client.
-const ITEMS: u64 = 240;
+const ITEMS: u64 = 400;
 /// Their attachment, in bytes.
 const ATTACHMENT: usize = 2 * 1024 * 1024;
 

@@ -56,9 +56,10 @@ pub(crate) async fn run(app: &App, args: UpArgs) -> Result<()> {
         started = deployment.start() => started,
         () = stop.cancelled() => Err(Failure::Status(0)),
     };
-    let told = match started {
-        Ok(()) => tell(app, &deployment),
-        Err(failure) => Err(failure),
+    let told = match started.and_then(|()| tell(app, &deployment)) {
+        // Whoever wanted to know has gone; the regions serve on.
+        Err(Failure::ReaderGone) => Ok(()),
+        other => other,
     };
     if told.is_ok() {
         stop.cancelled().await;
