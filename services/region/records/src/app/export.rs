@@ -35,7 +35,8 @@ impl Records {
         let subject = subject(&request.subject_id)?;
         let who = Who::of(&audit.actor, subject)?;
         let found = self.served(audit, subject, bundle, None).await?;
-        let resource = fhir(self.open(&found).await?).filter(|resource| resource.resource_type == "Bundle");
+        // An entry may hold a bundle of its own; only what brought entries hangs on nothing.
+        let resource = fhir(self.open(&found).await?).filter(|_| found.header.parent_id.is_none());
         let resource = resource.ok_or_else(|| invalid("bundle_item_id: it is no bundle"))?;
         let envelope = String::from_utf8(resource.json).map_err(|_| damaged())?;
         let (before, after) = json::around(&envelope)?;
