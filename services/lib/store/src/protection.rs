@@ -104,14 +104,22 @@ const SUBJECT: &str = "subject_id = domicile_subject()";
 const TRANSFERS: &str = "domicile_transfers()";
 
 /// Clients with whom the practitioner has an open care relationship, or whose account owner granted
-/// them the whole record.
+/// them the whole record. Asked of one row by its index: most statements are about one record, and a
+/// caseload has hundreds.
 macro_rules! caseload {
-    () => {
-        "(subject_id IN (SELECT r.subject_id FROM care_relationship r \
-            WHERE r.practitioner_id = domicile_practitioner() AND r.ended_at IS NULL) \
-          OR subject_id IN (SELECT g.subject_id FROM access_grant g \
-            WHERE g.practitioner_id = domicile_practitioner() AND g.item_id IS NULL \
-              AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
+    ($table:literal) => {
+        concat!(
+            "(EXISTS (SELECT 1 FROM care_relationship r \
+                WHERE r.practitioner_id = domicile_practitioner() AND r.ended_at IS NULL \
+                  AND r.subject_id = ",
+            $table,
+            ".subject_id) \
+              OR EXISTS (SELECT 1 FROM access_grant g \
+                WHERE g.practitioner_id = domicile_practitioner() AND g.item_id IS NULL \
+                  AND g.revoked_at IS NULL AND g.expires_at > domicile_now() AND g.subject_id = ",
+            $table,
+            ".subject_id))"
+        )
     };
 }
 
@@ -120,7 +128,7 @@ macro_rules! caseload {
 const CASELOAD_ITEM: &str = concat!(
     "domicile_practitioner() IS NOT NULL AND visibility <> 'client_private' ",
     "AND (visibility <> 'psychotherapy' OR author_id = domicile_practitioner()) AND (",
-    caseload!(),
+    caseload!("item"),
     " OR item_id IN (SELECT g.item_id FROM access_grant g \
         WHERE g.practitioner_id = domicile_practitioner() AND g.item_id IS NOT NULL \
           AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
@@ -130,14 +138,14 @@ const CASELOAD_ITEM: &str = concat!(
 const CASELOAD_OBJECT: &str = concat!(
     "domicile_practitioner() IS NOT NULL AND (",
     "(item_id IS NULL AND practice_id IS NOT NULL AND ",
-    caseload!(),
+    caseload!("object"),
     ") OR EXISTS (SELECT 1 FROM item i WHERE i.item_id = object.item_id AND i.current))"
 );
 
 /// The counters that a write in the caseload, or under a grant for one item, raises.
 const CASELOAD_RESIDENCY: &str = concat!(
     "domicile_practitioner() IS NOT NULL AND (",
-    caseload!(),
+    caseload!("residency"),
     " OR subject_id IN (SELECT g.subject_id FROM access_grant g \
         WHERE g.practitioner_id = domicile_practitioner() \
           AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
