@@ -62,6 +62,7 @@ pub struct Postgres {
 pub struct Database {
     cluster: Postgres,
     name: String,
+    lent: bool,
 }
 
 impl Postgres {
@@ -124,7 +125,7 @@ impl Postgres {
         self.roles()?;
         let name = format!("test_{:032x}", u128::from_be_bytes(Ctx::system().random()));
         psql(&self.admin("postgres"), &format!("CREATE DATABASE {name} OWNER domicile_owner {how}"))?;
-        Ok(Database { cluster: self.clone(), name })
+        Ok(Database { cluster: self.clone(), name, lent: false })
     }
 
     /// Makes the roles a region's operator would make. Their passwords follow from the superuser's, so
@@ -175,6 +176,12 @@ impl Postgres {
 }
 
 impl Database {
+    /// Another handle of the same database, which does not drop it.
+    #[must_use]
+    pub fn handle(&self) -> Self {
+        Self { cluster: self.cluster.clone(), name: self.name.clone(), lent: true }
+    }
+
     /// The URL for one of the roles `domicile_owner`, `domicile_app`, `domicile_sequencer`, `domicile_keys`.
     #[must_use]
     pub fn url(&self, role: &str) -> String {
@@ -219,6 +226,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        if self.lent {
+            return;
+        }
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // The cluster goes away soon after anyway.
         drop(psql(&self.cluster.admin("postgres"), &sql));

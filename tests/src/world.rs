@@ -211,6 +211,15 @@ impl World {
         Ok(())
     }
 
+    /// Starts a region again, to end by itself at a named point.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart_with(&mut self, name: &str, point: &str) -> Outcome<()> {
+        self.spawn(name, Some(&point.to_owned()))?;
+        self.serving(name).await
+    }
+
     /// Starts another coordinator beside the one that runs.
     ///
     /// # Errors

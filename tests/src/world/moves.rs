@@ -157,19 +157,34 @@ pub async fn count(client: &Client, subject: &str) -> domicile_types::Result<usi
 }
 
 impl Patient {
+    /// Asks for a move; its id.
+    ///
+    /// # Errors
+    /// What the region answers.
+    pub async fn request(&self, destination: &str) -> Outcome<String> {
+        let request =
+            RequestTransferRequest { destination: destination.to_owned(), idempotency_key: World::key() };
+        let asked = answer(self.client.transfers().request_transfer(request)).await?;
+        Ok(asked.transfer.unwrap_or_default().transfer_id)
+    }
+
+    /// Waits for the offer of a transfer.
+    ///
+    /// # Errors
+    /// What the region answers.
+    pub async fn offered(&self, transfer: &str) -> Outcome<Moving> {
+        self.reaches(transfer, TransferState::Preflighted).await?;
+        let request = GetOfferRequest { transfer_id: transfer.to_owned(), locale: "en".to_owned() };
+        let offer = answer(self.client.transfers().get_offer(request)).await?.offer.unwrap_or_default();
+        Ok(Moving { id: transfer.to_owned(), offer })
+    }
+
     /// Asks for a move and waits for the offer.
     ///
     /// # Errors
     /// What the region answers.
     pub async fn ask(&self, destination: &str) -> Outcome<Moving> {
-        let request =
-            RequestTransferRequest { destination: destination.to_owned(), idempotency_key: World::key() };
-        let asked =
-            answer(self.client.transfers().request_transfer(request)).await?.transfer.unwrap_or_default();
-        self.reaches(&asked.transfer_id, TransferState::Preflighted).await?;
-        let request = GetOfferRequest { transfer_id: asked.transfer_id.clone(), locale: "en".to_owned() };
-        let offer = answer(self.client.transfers().get_offer(request)).await?.offer.unwrap_or_default();
-        Ok(Moving { id: asked.transfer_id, offer })
+        self.offered(&self.request(destination).await?).await
     }
 
     /// Consents to exactly the offer, freshly authenticated.

@@ -1,7 +1,7 @@
 //! The audit log's writers: with the change or not at all, and durable before a read's answer (P37, P38).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use domicile_evidence::entry::{Entry, Outcome};
 use domicile_evidence::event::EventType;
 use domicile_evidence::writers::Writers;
 use domicile_store::{AuditFacts, Backend, Pseudonyms, Scope, Store};
+use domicile_tests::postgres::Database;
 use domicile_tests::stores::request;
 use domicile_types::ctx::FaultPlan;
 use domicile_types::{
@@ -326,4 +327,56 @@ async fn no_moment_has_a_gap_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_moment_has_a_gap_on_sqlite() {
     no_moment_has_a_gap(Backend::Sqlite).await;
+}
+
+/// Cuts the service's connections just before a commit.
+struct Cuts {
+    database: OnceLock<Database>,
+    armed: AtomicBool,
+}
+
+impl FaultPlan for Cuts {
+    fn reached(&self, point: &'static str) {
+        if point == "store.commit.before_effect" && self.armed.swap(false, Ordering::SeqCst) {
+            let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND usename = 'domicile_app'";
+            self.database.get().unwrap().admin(cut).unwrap();
+        }
+    }
+}
+
+/// A commit without an answer may have happened: it is not run again, and its numbers become void under
+/// the same event ids, so that the log holds each of them once whichever way it went.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unanswered_commit_is_not_run_again() {
+    let cuts = Arc::new(Cuts { database: OnceLock::new(), armed: AtomicBool::new(false) });
+    let ctx = Ctx { faults: Faults::with(cuts.clone()), ..Ctx::system() };
+    let bench = Bench::with(Backend::Postgres, ctx).await;
+    drop(cuts.database.set(bench.region.postgres().unwrap().handle()));
+    let subject = bench.subject();
+    bench.make_residency(subject).await;
+    let (audit, runs) = (request("record.item.write"), Arc::new(AtomicU32::new(0)));
+    let counted = Arc::clone(&runs);
+    cuts.armed.store(true, Ordering::SeqCst);
+    let lost = bench.store.write("test.unanswered", Scope::Subject(subject), &audit, move |tx| {
+        let counted = Arc::clone(&counted);
+        Box::pin(async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tx.audit(AuditFacts::ok())?;
+            revise(tx, subject).await
+        })
+    });
+    assert_eq!(lost.await.unwrap_err().code(), Code::AnswerLost);
+    assert_eq!((runs.load(Ordering::SeqCst), audit.is_recorded()), (1, false));
+    bench.store.audit_now(&request("record.item.read"), AuditFacts::ok()).await.unwrap();
+    let deadline = tokio::time::timeout(Duration::from_secs(30), async {
+        while bench.outbox().await.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    });
+    deadline.await.unwrap();
+    let entries = bench.outbox().await;
+    assert_eq!(entries.iter().filter(|entry| entry.event == EventType::AuditVoid).count(), 1);
+    assert_eq!(gaps(&entries), 0);
+    assert_eq!(revision(&bench.store, subject).await, 0);
 }

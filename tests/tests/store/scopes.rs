@@ -1,7 +1,7 @@
 //! Row-level security: even a query that forgets its WHERE sees only its scope's rows (P9, P10, P13).
 
 use domicile_store::{Backend, Scope, values};
-use domicile_types::{AccountId, Code, GrantId, ItemId, SubjectId, Timestamp, Visibility};
+use domicile_types::{AccountId, Code, GrantId, ItemId, SubjectId, Timestamp, TransferId, Visibility};
 
 use crate::Bench;
 
@@ -135,6 +135,35 @@ async fn a_grant_shows_what_it_names_while_it_lasts() {
     assert_eq!(bench.count(caseload, "item").await, 2, "all but what is private");
     bench.run(Scope::Subject(clinic.other), "UPDATE access_grant SET revoked_at = 1").await.unwrap();
     assert_eq!(bench.count(caseload, "item").await, 0);
+}
+
+/// What travels and what is signed is for the steps of a transfer alone.
+#[tokio::test]
+async fn transfers_see_transfers_alone() {
+    let clinic = Clinic::new().await;
+    let bench = &clinic.bench;
+    let transfer = TransferId::generate(&bench.ctx);
+    let work = bench.store.write_unaudited("test.tombstone", Scope::Transfers, move |tx| {
+        Box::pin(async move {
+            let sql = "INSERT INTO transfer_tombstone (transfer_id, attempt, at) VALUES ($1, 1, 0)";
+            tx.execute(sql, values![transfer]).await?;
+            let sql = "INSERT INTO sent_row (transfer_id, item_id, version, revision, digest, bytes) \
+                       VALUES ($1, $1, 1, 1, $2, 1)";
+            tx.execute(sql, values![transfer, [1_u8; 32]]).await
+        })
+    });
+    work.await.unwrap();
+    let mine = Scope::Subject(clinic.mine);
+    for table in ["transfer_tombstone", "sent_row"] {
+        for scope in
+            [Scope::Transfers, Scope::Move { subject: None }, Scope::Move { subject: Some(clinic.mine) }]
+        {
+            assert_eq!(bench.count(scope, table).await, 1, "{scope:?} {table}");
+        }
+        for scope in [mine, clinic.caseload(), Scope::Account(clinic.practitioner), Scope::System] {
+            assert_eq!(bench.count(scope, table).await, 0, "{scope:?} {table}");
+        }
+    }
 }
 
 /// A lookup finds the one account, and changes nothing.

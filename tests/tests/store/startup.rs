@@ -76,6 +76,20 @@ async fn an_unsafe_database_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_owner_serves_as_none_of_the_roles() {
+    let mut region = Region::fresh("eu", Backend::Postgres).await.unwrap();
+    let ctx = Ctx::system();
+    let owner = region.postgres().unwrap().url("domicile_owner");
+    region.settings.keys_url.clone_from(&owner);
+    assert_eq!(region.keys(&ctx).await.map(drop).unwrap_err().code(), Code::DatabaseRoleUnsafe);
+    let sequencer = region.settings.sequencer_url.replace(owner.clone());
+    assert_eq!(region.store(&ctx).await.map(drop).unwrap_err().code(), Code::DatabaseRoleUnsafe);
+    region.settings.sequencer_url = sequencer;
+    region.settings.url = owner;
+    assert_eq!(region.store(&ctx).await.map(drop).unwrap_err().code(), Code::DatabaseRoleUnsafe);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_database_is_outdated() {
     let cluster = Postgres::shared().unwrap();
     let empty = cluster.empty().unwrap();

@@ -388,11 +388,15 @@ impl SourceFacts {
     ) -> Result<SourceChange> {
         self.require(State::Requested)?;
         let mut row = self.moved_to(State::Preflighted, Some(self.now.plus(numbers.offer_open)));
-        row.lanes.accept(&peer)?;
+        // The driver may have delivered it before this region asked again.
+        let accept = match row.lanes.accept(&peer)? {
+            Arrival::Next => Some(peer),
+            Arrival::Known => None,
+        };
         row.blockers = Vec::new();
         row.offer = Some(offer);
         let body = Body::Preflighted { offer_digest: Some(offer.0), kinds, protocol: PROTOCOL_VERSION };
-        Ok(SourceChange { accept: Some(peer), emit: Some(body), ..SourceChange::row(row) })
+        Ok(SourceChange { accept, emit: Some(body), ..SourceChange::row(row) })
     }
 
     /// The travel key is made and committed: rows may travel.

@@ -606,3 +606,17 @@ fn a_destination_that_refuses_ends_the_transfer() {
     assert_eq!(world.states(), (State::Aborted, Some(State::Aborted)));
     assert_eq!(world.source.abort, Some(AbortReason::Failed));
 }
+
+#[test]
+fn an_acceptance_that_was_delivered_before_it_was_answered_is_taken_in_once() {
+    let mut world = World::new();
+    world.deliver(Side::Destination).expect("invited");
+    let change = world.destination_facts().preflighted(2).expect("accepts");
+    world.commit_destination(change);
+    world.deliver(Side::Source).expect("the driver brings it while the source is down");
+    let peer = world.received(1, &world.lanes[1][0]);
+    let change = world.facts().preflighted(OFFER, 2, peer, &world.numbers).expect("asked again");
+    assert!(change.accept.is_none(), "its row stands already");
+    world.commit_source(change);
+    assert_eq!(world.go(), Wait::Client);
+}

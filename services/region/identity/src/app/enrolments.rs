@@ -93,12 +93,18 @@ impl Identity {
         Ok((practice, codes))
     }
 
-    /// Whether a practice at home here has instructed moves to a destination.
+    /// Whether a practice, of this or another region, has instructed moves to a destination: its own
+    /// region always, others by the enrolment its own region has signed.
     ///
     /// # Errors
     /// [`Code::StoreUnavailable`].
     pub async fn practice_instructs(&self, practice: PracticeId, destination: &RegionId) -> Result<bool> {
-        Ok(self.standing(practice).await?.contains(destination))
+        let found = match self.practice(practice).await {
+            Err(absent) if absent.code() == Code::NotFound => return Ok(false),
+            found => found?,
+        };
+        let home = &found.home_region;
+        Ok(home == destination || self.enrolled(practice, home).await?.contains(destination))
     }
 
     async fn enrolling(&self, actor: &Actor, named: Option<PracticeId>) -> Result<Practice> {
@@ -139,7 +145,12 @@ impl Identity {
     }
 
     async fn standing(&self, practice: PracticeId) -> Result<BTreeSet<RegionId>> {
-        let region = self.0.region.clone();
+        self.enrolled(practice, &self.0.region).await
+    }
+
+    /// The destinations of the enrolment that a region has signed for a practice.
+    async fn enrolled(&self, practice: PracticeId, origin: &RegionId) -> Result<BTreeSet<RegionId>> {
+        let region = origin.clone();
         let read = self.0.store.read("enrolment.get", Scope::System, move |tx| {
             let region = region.clone();
             Box::pin(async move { identity::enrolment_get(tx, practice, &region).await })
