@@ -156,16 +156,20 @@ async fn an_imported_resource_stays_as_it_came(backend: Backend) {
     };
     let items = scene.client().list_items(request).await.unwrap().into_inner().items;
     assert_eq!(items.len() as u64, u64::from(imported.resources) + 1);
-    let one =
-        items.into_iter().find(|item| item.header.as_ref().unwrap().parent_id == imported.bundle_item_id);
-    let pb::Item { header, payload } = one.unwrap();
-    let header = header.unwrap();
-    let change = pb::ItemDraft { payload, ..Default::default() };
-    let change = scene.carer().put_item(put(&scene.client.subject, "two", edit(change, &header))).await;
-    refused(change, Code::ItemLocked, Grpc::FailedPrecondition);
-    let read = scene.carer().get_item(get(&header)).await.unwrap().into_inner().item.unwrap();
-    assert!(matches!(read.payload.unwrap().kind, Some(payload::Kind::FhirResource(_))));
-    let no_bundle =
-        pb::ExportFhirRequest { subject_id: scene.client.subject.clone(), bundle_item_id: header.item_id };
-    refused(scene.carer().export_fhir(no_bundle).await, Code::InvalidRequest, Grpc::InvalidArgument);
+    let (bundle, entries): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| item.header.as_ref().unwrap().parent_id.is_empty());
+    assert_eq!(bundle[0].header.as_ref().unwrap().item_id, imported.bundle_item_id);
+    for (number, pb::Item { header, payload }) in entries.into_iter().enumerate() {
+        let header = header.unwrap();
+        let change = edit(pb::ItemDraft { payload, ..Default::default() }, &header);
+        let change = scene.carer().put_item(put(&scene.client.subject, &number.to_string(), change)).await;
+        refused(change, Code::ItemLocked, Grpc::FailedPrecondition);
+        let read = scene.carer().get_item(get(&header)).await.unwrap().into_inner().item.unwrap();
+        assert!(matches!(read.payload.unwrap().kind, Some(payload::Kind::FhirResource(_))));
+        let no_bundle = pb::ExportFhirRequest {
+            subject_id: scene.client.subject.clone(),
+            bundle_item_id: header.item_id,
+        };
+        refused(scene.carer().export_fhir(no_bundle).await, Code::InvalidRequest, Grpc::InvalidArgument);
+    }
 }
