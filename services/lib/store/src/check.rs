@@ -25,6 +25,11 @@ pub(crate) async fn data(connection: &DatabaseConnection, backend: Backend) -> R
     Ok(())
 }
 
+/// Checks the sequencer's connection: its role may own nothing either.
+pub(crate) async fn sequencer(connection: &DatabaseConnection) -> Result<()> {
+    role(connection).await
+}
+
 /// Checks the key store's database.
 pub(crate) async fn keys(connection: &DatabaseConnection, backend: Backend) -> Result<()> {
     if backend == Backend::Postgres {

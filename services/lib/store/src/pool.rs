@@ -63,7 +63,7 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
     match purpose {
         Use::Write => settings.extend([
             ("statement_timeout", "30s"),
-            ("lock_timeout", "15s"),
+            ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "60s"),
         ]),
         Use::Read => settings.extend([

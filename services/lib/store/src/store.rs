@@ -217,7 +217,11 @@ async fn connect(settings: &Settings, ctx: Ctx) -> Result<Engine> {
     check::data(&writer, backend).await?;
     let reader = pool(&settings.url, Use::Read, settings.max_connections).open().await?;
     let sequencer = match (&settings.sequencer_url, backend) {
-        (Some(url), Backend::Postgres) => Some(pool(url, Use::Write, 2).open().await?),
+        (Some(url), Backend::Postgres) => {
+            let pool = pool(url, Use::Write, 2).open().await?;
+            check::sequencer(&pool).await?;
+            Some(pool)
+        }
         _ => None,
     };
     if backend == Backend::Sqlite {
