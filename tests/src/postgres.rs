@@ -109,7 +109,7 @@ impl Postgres {
 
     /// Makes the template, once: who comes second waits.
     async fn template(&self, name: &str) -> Result<()> {
-        let lock = locked(&std::env::temp_dir().join(format!("{name}.lock")))?;
+        let lock = locked(&Home::open()?.0.join(format!("{name}.lock")))?;
         if !self.exists(name)? {
             self.roles()?;
             let raw = self.create("")?;

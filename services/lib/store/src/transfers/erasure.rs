@@ -154,14 +154,14 @@ impl FromRow for Token {
     }
 }
 
-/// What is left of the subject.
+/// What is left of the subject, in every table of which the data map says that nothing may be.
 pub(super) async fn remains(tx: &Tx, subject: SubjectId) -> Result<Remains> {
     let mut remains = Remains::default();
-    for table in ERASED.iter().chain(&["item"]) {
-        let sql = format!("SELECT COUNT(*) AS value FROM {table} WHERE subject_id = $1");
-        let rows: i64 = tx.scalar(&sql, values![subject]).await?.unwrap_or(0);
+    for table in crate::datamap::shredded() {
+        let sql = format!("SELECT COUNT(*) AS value FROM {} WHERE subject_id = $1", table.name);
+        let rows: u64 = tx.scalar(&sql, values![subject]).await?.unwrap_or(0);
         if rows > 0 {
-            remains.tables.insert((*table).to_owned(), u64::try_from(rows).unwrap_or(0));
+            remains.tables.insert(table.name.to_owned(), rows);
         }
     }
     Ok(remains)
