@@ -53,38 +53,51 @@ fn ignored(files: &[Source]) -> Vec<String> {
     })
 }
 
-/// How far above a pause the loop begins that looks at a condition again and again.
-const LOOP: usize = 12;
-
 /// Sleeps in tests, which await a condition with a deadline instead. A pause between two looks at a
-/// condition is none, nor is one under a paused clock: it takes no time.
+/// condition, inside a loop, is none; nor is one under a paused clock: it takes no time.
 fn sleeps(files: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files.iter().filter(|file| file.is(".rs") && !file.path.starts_with(RULES)) {
-        let mut in_tests = file.path.contains("tests/") || file.is("tests.rs");
-        let mut steered = false;
-        let mut looping = 0;
-        for (number, line) in file.text.lines().enumerate() {
+        let lines: Vec<&str> = file.text.lines().collect();
+        let tests_begin = lines.iter().position(|line| line.starts_with("mod tests {"));
+        let whole = file.path.contains("tests/") || file.is("tests.rs");
+        for (at, line) in lines.iter().enumerate() {
             let code = line.trim_start();
-            in_tests |= line.starts_with("mod tests {");
-            if code.starts_with("#[") && line.contains("test") {
-                steered = line.contains("start_paused = true");
-            }
-            // The one helper for such a pause may stand anywhere; calls of it are judged like sleeps.
-            looping =
-                if ["loop {", "while ", "pub async fn pause()"].iter().any(|start| code.starts_with(start)) {
-                    LOOP
-                } else {
-                    looping.max(1) - 1
-                };
-            let helper = code.contains("fn pause()");
-            let sleeps = !helper && ["sleep(", "pause()"].iter().any(|call| code.contains(call));
-            if in_tests && !steered && looping == 0 && sleeps && !code.starts_with("//") {
-                found.push(format!("{}:{}: {code}", file.path, number + 1));
+            let in_tests = whole || tests_begin.is_some_and(|begin| begin < at);
+            // A pause has one helper; its calls are judged like sleeps.
+            let sleeps =
+                ["sleep(", "pause()"].iter().any(|call| code.contains(call)) && !code.starts_with("//");
+            if in_tests && sleeps && !code.contains("fn pause()") && !excused(&lines[..at], line) {
+                found.push(format!("{}:{}: {code}", file.path, at + 1));
             }
         }
     }
     found
+}
+
+/// Whether a line stands in a loop, in the helper for pauses, or in a test under a paused clock. `above` is
+/// what stands before it; code is formatted, so what encloses a line is indented less.
+fn excused(above: &[&str], line: &str) -> bool {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut depth = indent(line);
+    for (at, line) in above.iter().enumerate().rev() {
+        if line.trim().is_empty() || indent(line) >= depth {
+            continue;
+        }
+        depth = indent(line);
+        let code = line.trim_start();
+        if ["while ", "for "].iter().any(|start| code.starts_with(start))
+            || code.contains("loop {")
+            || code.contains("fn pause()")
+        {
+            return true;
+        }
+        if code.contains("fn ") {
+            let attributes = above[..at].iter().rev().take_while(|line| line.trim_start().starts_with("#["));
+            return attributes.into_iter().any(|line| line.contains("start_paused = true"));
+        }
+    }
+    false
 }
 
 fn placed(files: &[Source]) -> Vec<String> {
