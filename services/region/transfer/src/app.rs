@@ -22,6 +22,7 @@ mod control;
 mod erase;
 mod offer;
 mod operators;
+mod pace;
 mod people;
 mod preflight;
 mod prepare;
@@ -113,6 +114,7 @@ struct Inner<S> {
     parts: Parts<S>,
     changes: broadcast::Sender<TransferId>,
     running: Mutex<BTreeSet<TransferId>>,
+    paces: pace::Paces,
     /// One lock a transfer: a destination's rows are pulled by one task at a time.
     work: Mutex<BTreeMap<TransferId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -129,7 +131,13 @@ impl<S: TransferStore> Transfers<S> {
     #[must_use]
     pub fn new(parts: Parts<S>) -> Self {
         let (changes, _) = broadcast::channel(1024);
-        Self(Arc::new(Inner { parts, changes, running: Mutex::default(), work: Mutex::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            changes,
+            running: Mutex::default(),
+            paces: pace::Paces::default(),
+            work: Mutex::default(),
+        }))
     }
 
     /// Ids of transfers as they change in this process; a slow reader may miss some and must look again.
@@ -153,6 +161,12 @@ impl<S: TransferStore> Transfers<S> {
 
     fn numbers(&self) -> &Numbers {
         &self.options.numbers
+    }
+
+    /// The limits of copying from a source region.
+    fn pace(&self, source: &RegionId) -> Arc<pace::Pace> {
+        let settings = &self.options.settings;
+        self.0.paces.of(source, settings.transfers_at_once, settings.bytes_per_second)
     }
 
     /// The row of a transfer in which this region is the source.

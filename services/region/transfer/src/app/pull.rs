@@ -1,7 +1,5 @@
 //! Destination: pulling pages until it is close behind.
 
-use std::time::Duration;
-
 use domicile_crypto::travel::{TravelHeader, Unit};
 use domicile_proto::transfer::v1::pull_page_response::Part;
 use domicile_proto::transfer::v1::{PageEnd, PullPageRequest, RowKey, TravelHead as HeadMessage, TravelRow};
@@ -28,6 +26,8 @@ impl<S: TransferStore> Transfers<S> {
     pub(super) fn start_pull(&self, transfer: TransferId) {
         let this = self.clone();
         self.background(transfer, "pull", async move {
+            let row = this.destination(transfer).await?;
+            let _place = this.pace(&row.from).place().await?;
             let lock = this.work_lock(transfer);
             let _held = lock.lock().await;
             this.pull_until_close(transfer).await
@@ -70,7 +70,14 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn pull_page(&self, row: &Destination) -> Result<Destination> {
         let page = self.fetch_page(row, row.cursor, Vec::new()).await?;
-        self.keep_page(row.transfer, page).await
+        let bytes =
+            page.rows.iter().map(|row| row.sealed_header.len() + row.sealed_payload.len()).sum::<usize>();
+        let kept = self.keep_page(row.transfer, page).await?;
+        // Never during a freeze: its budget is the client's.
+        if kept.state == State::Copying {
+            self.pace(&row.from).take(bytes as u64).await;
+        }
+        Ok(kept)
     }
 
     /// Pulls named rows again.
@@ -113,19 +120,7 @@ impl<S: TransferStore> Transfers<S> {
         let revisions = page.rows.iter().map(|row| row.revision);
         let range = if cursor > 0 { revisions.clone().min().zip(revisions.max()) } else { None };
         let row = self.store.stage(transfer, staged, page.rows, range, decision).await?;
-        self.throttle(transfer).await;
         Ok(row)
-    }
-
-    /// Waits as long as the configured rate asks for; nothing when there is no limit.
-    async fn throttle(&self, transfer: TransferId) {
-        let rate = self.options.settings.bytes_per_second;
-        let Some(micros) = self.options.settings.page_bytes.saturating_mul(1_000_000).checked_div(rate)
-        else {
-            return;
-        };
-        tracing::trace!(%transfer, micros, "the rate limit pauses the copy");
-        tokio::time::sleep(Duration::from_micros(micros)).await;
     }
 }
 

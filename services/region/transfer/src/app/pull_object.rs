@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Streaming;
 
 use super::Transfers;
+use super::pace::Pace;
 use super::pull::damaged;
 use super::streams::Route;
 use crate::convert;
@@ -55,7 +56,9 @@ impl<S: TransferStore> Transfers<S> {
         // A file without its row is from an attempt that was cut off: its seal is another.
         self.objects.delete(&name).await?;
         let arriving = Arc::new(Mutex::new(Arriving::default()));
-        self.objects.create(&name, chunks(stream, Arc::clone(&arriving)).boxed()).await?;
+        self.objects
+            .create(&name, chunks(stream, Arc::clone(&arriving), self.pace(&row.from)).boxed())
+            .await?;
         let arrived = std::mem::take(&mut *arriving.lock().unwrap_or_else(PoisonError::into_inner));
         self.ctx.faults.hit("object.before_stage");
         let staged = staged(object, arrived)?;
@@ -73,14 +76,18 @@ impl<S: TransferStore> Transfers<S> {
 fn chunks(
     stream: Streaming<PullObjectResponse>,
     arriving: Arc<Mutex<Arriving>>,
+    pace: Arc<Pace>,
 ) -> impl futures::Stream<Item = Result<Bytes>> + Send {
-    stream::try_unfold((stream, arriving), |(mut stream, arriving)| async move {
+    stream::try_unfold((stream, arriving, pace), |(mut stream, arriving, pace)| async move {
         loop {
             let message = stream.message().await.map_err(|status| convert::peer_error(&status))?;
             let part = message.and_then(|message| message.part).ok_or_else(|| damaged("cut"))?;
             let chunk = arriving.lock().unwrap_or_else(PoisonError::into_inner).take_in(part)?;
             match chunk {
-                Taken::Chunk(chunk) => return Ok(Some((chunk, (stream, arriving)))),
+                Taken::Chunk(chunk) => {
+                    pace.take(chunk.len() as u64).await;
+                    return Ok(Some((chunk, (stream, arriving, pace))));
+                }
                 Taken::Head => {}
                 Taken::End => return Ok(None),
             }
