@@ -42,9 +42,6 @@ impl Draft {
         let draft = draft.ok_or_else(|| invalid("draft"))?;
         let mut payload = draft.payload.ok_or_else(|| Error::new(Code::KindUnknown))?;
         let kind = kinds::prepare(&mut payload)?;
-        if prost::Message::encoded_len(&payload) > PAYLOAD_BYTES {
-            return Err(Error::new(Code::TooLarge).at("draft.payload"));
-        }
         let item: Option<ItemId> = maybe_id("draft.item_id", &draft.item_id)?;
         if item.is_some() != (draft.based_on_version > 0) {
             return Err(invalid("draft.based_on_version"));
@@ -107,7 +104,7 @@ impl Draft {
             ends_at: self.ends_at,
             state: self.kind.state(&self.state)?.to_owned(),
             visibility: self.seen_by(who, self.visibility)?,
-            ..self.blank(who, now)
+            ..blank(who, self.kind, now)
         })
     }
 
@@ -144,37 +141,8 @@ impl Draft {
             state: state.clone(),
             visibility: self.still_seen_by(who, previous)?,
             retain_until: previous.retain_until,
-            ..self.blank(who, now)
+            ..blank(who, self.kind, now)
         })
-    }
-
-    fn blank(&self, who: &Who, now: Timestamp) -> ItemHeader {
-        ItemHeader {
-            item_id: ItemId::from_uuid(uuid::Uuid::nil()),
-            version: 1,
-            subject_id: who.subject,
-            revision: 0,
-            kind: self.kind.name.to_owned(),
-            schema: self.kind.schema,
-            practice_id: None,
-            practitioner_id: None,
-            author_id: who.account,
-            parent_id: None,
-            occasion_id: None,
-            object_id: None,
-            occurred_at: now,
-            starts_at: None,
-            ends_at: None,
-            signed_at: None,
-            retain_until: None,
-            state: String::new(),
-            visibility: Visibility::Shared,
-            bytes: 0,
-            digest: [0; 32],
-            key_version: 0,
-            idempotency: None,
-            written_at: now,
-        }
     }
 
     fn may_write(&self, who: &Who) -> Result<()> {
@@ -223,8 +191,38 @@ impl Draft {
     }
 }
 
+/// A first version in which everything is still to be said but whose it is, who writes it, and when.
+pub(super) fn blank(who: &Who, kind: &Kind, now: Timestamp) -> ItemHeader {
+    ItemHeader {
+        item_id: ItemId::from_uuid(uuid::Uuid::nil()),
+        version: 1,
+        subject_id: who.subject,
+        revision: 0,
+        kind: kind.name.to_owned(),
+        schema: kind.schema,
+        practice_id: None,
+        practitioner_id: None,
+        author_id: who.account,
+        parent_id: None,
+        occasion_id: None,
+        object_id: None,
+        occurred_at: now,
+        starts_at: None,
+        ends_at: None,
+        signed_at: None,
+        retain_until: None,
+        state: String::new(),
+        visibility: Visibility::Shared,
+        bytes: 0,
+        digest: [0; 32],
+        key_version: 0,
+        idempotency: None,
+        written_at: now,
+    }
+}
+
 /// Whose a new item is: a carer's practice's; a client's own, unless it hangs on an item of a practice.
-fn owner(who: &Who, parent: Option<&ItemHeader>) -> (Option<PracticeId>, Option<AccountId>) {
+pub(super) fn owner(who: &Who, parent: Option<&ItemHeader>) -> (Option<PracticeId>, Option<AccountId>) {
     match who.side {
         Side::Carer(practice) => (Some(practice), Some(who.account)),
         Side::Client => parent.map_or((None, None), |parent| (parent.practice_id, parent.practitioner_id)),
@@ -232,7 +230,7 @@ fn owner(who: &Who, parent: Option<&ItemHeader>) -> (Option<PracticeId>, Option<
 }
 
 /// The longest of what stood, of the time since it happened and of the time since it was signed (P22, P26).
-fn retained(header: &ItemHeader, settings: &Settings) -> Option<Timestamp> {
+pub(super) fn retained(header: &ItemHeader, settings: &Settings) -> Option<Timestamp> {
     let happened = Some(settings.retain.after(header.occurred_at));
     let signed = header.signed_at.map(|at| settings.retain_signed.after(at));
     header.retain_until.max(happened).max(signed)

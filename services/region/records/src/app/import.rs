@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use domicile_crypto::{Key32, Zeroizing, aad, seal, sha256};
+use domicile_crypto::{Key32, Zeroizing, sha256};
 use domicile_proto::records::v1 as pb;
 use domicile_store::queries::item::{self, Version};
 use domicile_store::{AuditFacts, OnConflict, Tx};
 use domicile_types::{
-    AuditScope, Code, Ctx, Error, Idempotency, ItemHeader, ItemId, RegionId, Result, Timestamp, Visibility,
+    AuditScope, Code, Ctx, Error, Idempotency, ItemHeader, ItemId, RegionId, Result, Timestamp,
 };
 use futures::StreamExt as _;
-use prost::Message as _;
 
-use super::draft::{PAYLOAD_BYTES, subject};
+use super::draft::{blank, owner, retained, subject};
 use super::json::{self, Bundle};
-use super::put::{begin, fingerprint};
+use super::put::{begin, fingerprint, seal_payload};
 use super::upload::Content;
-use super::{Records, Side, Who};
-use crate::kinds::{self, Kind};
+use super::{Records, Settings, Who};
+use crate::kinds;
 use crate::wire::idempotency_key;
 
 impl Records {
@@ -55,6 +54,7 @@ impl Records {
         let idempotency =
             Idempotency { key, fingerprint: fingerprint(&keys.fingerprint, "import", &who, &sha256(&text)) };
         if let Some(before) = self.by_key(&who, &idempotency).await? {
+            audit.touches(before.item_id);
             return self.imported(&before).await;
         }
         let bundle = blocking(move || json::cut(&text)).await?;
@@ -66,7 +66,7 @@ impl Records {
             region: self.region().clone(),
             ctx: self.ctx().clone(),
             now: self.now(),
-            retain_until: self.settings().retain.after(self.now()),
+            settings: self.settings().clone(),
         };
         let named = idempotency.clone();
         let versions = Arc::new(blocking(move || sealer.versions(&bundle, named)).await?);
@@ -124,7 +124,7 @@ struct Sealer {
     region: RegionId,
     ctx: Ctx,
     now: Timestamp,
-    retain_until: Timestamp,
+    settings: Settings,
 }
 
 impl Sealer {
@@ -147,50 +147,19 @@ impl Sealer {
 
     fn seal(&self, parent: Option<ItemId>, mut payload: pb::Payload, place: &str) -> Result<Version> {
         let kind = kinds::prepare(&mut payload)?;
-        let plain = Zeroizing::new(payload.encode_to_vec());
-        if plain.len() > PAYLOAD_BYTES {
-            return Err(too_large(place.to_owned()));
-        }
-        let (key_version, key) = &self.record;
-        let mut header = self.header(kind, parent);
-        header.key_version = *key_version;
-        header.bytes = plain.len() as u64;
-        let sealed = seal(key, &self.ctx, &aad::item(&self.region, &header), &plain)?;
-        header.digest = sha256(&sealed);
-        Ok(Version { header, current: true, sealed: Some(sealed) })
-    }
-
-    fn header(&self, kind: &'static Kind, parent_id: Option<ItemId>) -> ItemHeader {
-        let (practice_id, practitioner_id) = match self.who.side {
-            Side::Client => (None, None),
-            Side::Carer(practice) => (Some(practice), Some(self.who.account)),
-        };
-        ItemHeader {
+        let (practice_id, practitioner_id) = owner(&self.who, None);
+        let mut header = ItemHeader {
             item_id: ItemId::generate(&self.ctx),
-            version: 1,
-            subject_id: self.who.subject,
-            revision: 0,
-            kind: kind.name.to_owned(),
-            schema: kind.schema,
             practice_id,
             practitioner_id,
-            author_id: self.who.account,
-            parent_id,
-            occasion_id: None,
-            object_id: None,
-            occurred_at: self.now,
-            starts_at: None,
-            ends_at: None,
-            signed_at: None,
-            retain_until: Some(self.retain_until),
-            state: kind.states.first().copied().unwrap_or_default().to_owned(),
-            visibility: Visibility::Shared,
-            bytes: 0,
-            digest: [0; 32],
-            key_version: 0,
-            idempotency: None,
-            written_at: self.now,
-        }
+            parent_id: parent,
+            state: kind.state("")?.to_owned(),
+            ..blank(&self.who, kind, self.now)
+        };
+        header.retain_until = retained(&header, &self.settings);
+        let sealed = seal_payload(&self.region, &self.ctx, &self.record, header, &payload);
+        let (header, sealed) = sealed.map_err(|error| error.at(place))?;
+        Ok(Version { header, current: true, sealed: Some(sealed) })
     }
 }
 

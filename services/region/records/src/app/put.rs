@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use domicile_crypto::{Key32, SubjectSecret, aad, hmac, seal, sha256};
+use domicile_crypto::{Key32, SubjectSecret, Zeroizing, aad, hmac, seal, sha256};
 use domicile_proto::records::v1 as pb;
 use domicile_store::queries::{item, object, residency};
 use domicile_store::{AuditFacts, Tx};
 use domicile_types::{
-    AuditScope, Code, Error, Idempotency, ItemHeader, ItemId, ObjectId, OccasionId, PracticeId, Result,
+    AuditScope, Code, Ctx, Error, Idempotency, ItemHeader, ItemId, ObjectId, OccasionId, PracticeId,
+    RegionId, Result,
 };
 use prost::Message as _;
 
-use super::draft::{Draft, Place, subject};
+use super::draft::{Draft, PAYLOAD_BYTES, Place, subject};
 use super::{Records, Who};
 use crate::kinds::{self, Writers};
 use crate::wire::{self, idempotency_key, invalid};
@@ -32,10 +33,10 @@ pub(super) struct Write {
 }
 
 /// A version sealed and ready for its transaction.
-pub(super) struct Sealed {
-    pub(super) header: ItemHeader,
-    pub(super) kind: &'static str,
-    pub(super) payload: Vec<u8>,
+struct Sealed {
+    header: ItemHeader,
+    kind: &'static str,
+    payload: Vec<u8>,
 }
 
 /// What a draft meets in the record, read before anything is sealed.
@@ -99,7 +100,11 @@ impl Records {
         let idempotency = Idempotency { key: write.key.clone(), fingerprint };
         let attempt = self.attempt(audit, &write, settled.unwrap_or_default(), &keys, idempotency.clone());
         match attempt.await {
-            Err(error) if replayable(&error) => self.replay(who, &idempotency, error).await,
+            Err(error) if replayable(&error) => {
+                let before = self.replay(who, &idempotency, error).await?;
+                audit.touches(before.item_id);
+                Ok(before)
+            }
             result => result,
         }
     }
@@ -123,7 +128,8 @@ impl Records {
         header.idempotency = Some(idempotency);
         let mut payload = write.draft.payload.clone();
         self.keep_object(&mut payload, around.previous).await?;
-        let sealed = Arc::new(self.seal_item(&keys.record, header, write.draft.kind.name, &payload)?);
+        let (header, payload) = seal_payload(self.region(), self.ctx(), &keys.record, header, &payload)?;
+        let sealed = Arc::new(Sealed { header, kind: write.draft.kind.name, payload });
         let (who, object) = (write.who, write.object);
         self.store()
             .write("item.put", who.scope(), audit, move |tx| {
@@ -197,22 +203,6 @@ impl Records {
         check.await
     }
 
-    /// Seals one payload, and completes its header with key, length and digest.
-    pub(super) fn seal_item(
-        &self,
-        (key_version, key): &(u32, Key32),
-        mut header: ItemHeader,
-        kind: &'static str,
-        payload: &pb::Payload,
-    ) -> Result<Sealed> {
-        let plain = domicile_crypto::Zeroizing::new(payload.encode_to_vec());
-        header.key_version = *key_version;
-        header.bytes = plain.len() as u64;
-        let payload = seal(key, self.ctx(), &aad::item(self.region(), &header), &plain)?;
-        header.digest = sha256(&payload);
-        Ok(Sealed { header, kind, payload })
-    }
-
     /// A new version of an item with an object keeps the object: the service alone names it.
     async fn keep_object(&self, payload: &mut pb::Payload, previous: Option<item::Version>) -> Result<()> {
         let Some(previous) = previous else { return Ok(()) };
@@ -252,6 +242,28 @@ impl Records {
             Some(_) => Err(Error::new(Code::IdempotencyMismatch)),
         }
     }
+}
+
+/// Seals one payload, and completes its header with key, length and digest.
+///
+/// # Errors
+/// [`Code::TooLarge`] past [`PAYLOAD_BYTES`].
+pub(super) fn seal_payload(
+    region: &RegionId,
+    ctx: &Ctx,
+    (key_version, key): &(u32, Key32),
+    mut header: ItemHeader,
+    payload: &pb::Payload,
+) -> Result<(ItemHeader, Vec<u8>)> {
+    let plain = Zeroizing::new(payload.encode_to_vec());
+    if plain.len() > PAYLOAD_BYTES {
+        return Err(Error::new(Code::TooLarge).at("draft.payload"));
+    }
+    header.key_version = *key_version;
+    header.bytes = plain.len() as u64;
+    let sealed = seal(key, ctx, &aad::item(region, &header), &plain)?;
+    header.digest = sha256(&sealed);
+    Ok((header, sealed))
 }
 
 /// HMAC under the subject's fingerprint key of who asked what. Every part but the last is of a fixed length

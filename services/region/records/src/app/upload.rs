@@ -78,6 +78,7 @@ impl Records {
         let fingerprint = fingerprint(&keys.fingerprint, name, &who, body);
         let idempotency = Idempotency { key: write.key.clone(), fingerprint };
         if let Some(before) = self.by_key(&who, &idempotency).await? {
+            audit.touches(before.item_id);
             return Ok(before);
         }
         let chunks = chunked::chunks(length)?;

@@ -195,6 +195,33 @@ mod tests {
         assert_eq!(named("no such kind").unwrap_err().code(), Code::KindUnknown);
     }
 
+    /// Who may do what with each kind, to be reviewed when it changes.
+    #[test]
+    fn the_rules_of_all_kinds() {
+        let rule = |kind: &&Kind| {
+            let visibilities: Vec<&str> = kind.visibilities.iter().map(|one| one.as_str()).collect();
+            format!(
+                "{}: {:?} write, {:?} edit; {}; {}",
+                kind.name,
+                kind.writers,
+                kind.editors,
+                kind.states
+                    .iter()
+                    .map(|state| if kind.is_locked(state) {
+                        format!("[{state}]")
+                    } else {
+                        (*state).to_owned()
+                    })
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                visibilities.join(" ")
+            )
+        };
+        let rules: Vec<String> = ALL.iter().map(rule).collect();
+        let expected = include_str!("rules.txt");
+        assert_eq!(rules.join("\n") + "\n", expected);
+    }
+
     #[test]
     fn an_empty_payload_is_of_no_kind() {
         assert_eq!(prepare(&mut Payload { kind: None }).unwrap_err().code(), Code::KindUnknown);
