@@ -14,7 +14,7 @@ use prost::Message as _;
 
 use super::draft::{Draft, PAYLOAD_BYTES, Place, subject};
 use super::{Records, Who};
-use crate::kinds::{self, Writers};
+use crate::kinds;
 use crate::wire::{self, idempotency_key, invalid};
 
 /// Where an insert says that its idempotency key is taken.
@@ -79,9 +79,6 @@ impl Records {
     /// Writes one item and answers its header; the same again for a repeated request.
     pub(super) async fn write_item(&self, audit: &Arc<AuditScope>, write: Write) -> Result<ItemHeader> {
         let Write { who, draft, .. } = &write;
-        if draft.edits.is_none() && draft.kind.writers == Writers::Import {
-            return Err(Error::new(Code::Forbidden).at(draft.kind.name));
-        }
         let settled = if draft.edits.is_some() || draft.parent.is_some() {
             Some(self.surroundings(who, draft).await?)
         } else {
