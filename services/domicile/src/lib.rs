@@ -4,6 +4,7 @@
 mod compose;
 mod demo;
 mod faults;
+mod panics;
 mod roles;
 mod signing;
 mod up;
@@ -49,6 +50,7 @@ enum Action {
 /// Runs the command line of this process and gives its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    panics::say_only_where();
     let domicile = Domicile::parse();
     let json = domicile.global.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

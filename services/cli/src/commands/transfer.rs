@@ -1,6 +1,7 @@
 //! Moving a record, and consents.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,8 +12,9 @@ use domicile_proto::transfer::v1::{
     GiveConsentRequest, ListConsentsRequest, ListTransfersRequest, Offer, RequestTransferRequest,
     SignedStatement, Transfer, TransferState, WatchTransferRequest, WithdrawConsentRequest,
 };
-use domicile_types::Code;
+use domicile_types::{Class, Code};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::account::reauthenticate;
 use crate::app::App;
@@ -331,25 +333,51 @@ async fn withdraw(app: &App, transfer_id: String) -> Result<()> {
     )
 }
 
-/// Follows a transfer until it rests; `seen` gets every status.
+/// How long a region that does not answer is asked again while a transfer is followed.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Follows a transfer until it rests; `seen` gets every status. A region that goes away in between is
+/// asked again.
 ///
 /// # Errors
-/// What the region answers.
+/// What the region answers, or that it stays silent.
 pub async fn follow(
     client: &Client,
     transfer_id: &str,
     mut seen: impl FnMut(&Transfer) -> Result<()>,
 ) -> Result<Transfer> {
-    let client = client.with_deadline(std::time::Duration::from_secs(24 * 3_600));
+    let mut heard = Instant::now();
+    loop {
+        let followed = follow_once(client, transfer_id, |transfer| {
+            heard = Instant::now();
+            seen(transfer)
+        });
+        match followed.await {
+            Ok(last) if rests(&last) => return Ok(last),
+            Err(failure) if !silent(&failure) || heard.elapsed() > SILENCE => return Err(failure),
+            // The stream ended, or broke off with its region.
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+        }
+    }
+}
+
+fn silent(failure: &Failure) -> bool {
+    failure.code().is_some_and(|code| code.class() == Class::Unavailable)
+}
+
+async fn follow_once(
+    client: &Client,
+    transfer_id: &str,
+    mut seen: impl FnMut(&Transfer) -> Result<()>,
+) -> Result<Transfer> {
     let request = WatchTransferRequest { transfer_id: transfer_id.to_owned() };
     let mut stream = answer(client.transfers().watch_transfer(request)).await?;
     let mut last = Transfer::default();
     while let Some(message) = upload::next(&mut stream).await? {
         let Some(transfer) = message.transfer else { continue };
         seen(&transfer)?;
-        let done = rests(&transfer);
         last = transfer;
-        if done {
+        if rests(&last) {
             break;
         }
     }

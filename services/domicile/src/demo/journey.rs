@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domicile_cli::Client;
 use domicile_cli::client::answer;
-use domicile_cli::commands::transfer::{follow, offer_text, rests};
+use domicile_cli::commands::transfer::{follow, offer_text};
 use domicile_cli::failure::{Failure, Result};
 use domicile_cli::progress::{TransferBar, state_name};
 use domicile_cli::{app::fresh_key, text};
@@ -13,7 +13,7 @@ use domicile_proto::transfer::v1::{
     GetOfferRequest, GetTransferRequest, GiveConsentRequest, Offer, RequestTransferRequest, Transfer,
     TransferState,
 };
-use domicile_types::{Code, Error};
+use domicile_types::{Class, Code, Error};
 use tokio::time::Instant;
 
 use super::people::Person;
@@ -106,17 +106,11 @@ pub(super) async fn watch(
     };
     let watched = async {
         match follow(&person.at_source, transfer_id, &mut tell).await {
-            Ok(last) if rests(&last) => return Ok(last),
-            Ok(_) => {}
-            Err(failure) if gone(&failure) => {}
-            Err(failure) => return Err(failure),
-        }
-        let destination = arrive(stage, &person.login).await?;
-        loop {
-            let last = follow(&destination, transfer_id, &mut tell).await?;
-            if rests(&last) {
-                return Ok(last);
+            Err(failure) if gone(&failure) => {
+                let destination = arrive(stage, &person.login).await?;
+                follow(&destination, transfer_id, &mut tell).await
             }
+            followed => followed,
         }
     };
     let watched = tokio::time::timeout(MOVE, watched).await;
@@ -139,7 +133,10 @@ pub(super) async fn arrive(stage: &Stage<'_>, login: &Login) -> Result<Client> {
     loop {
         match sign_in(&client, login).await {
             Ok(client) => return Ok(client),
-            Err(error) if error.code() == Code::SignInFailed && Instant::now() < until => {
+            Err(error)
+                if (error.code() == Code::SignInFailed || error.class() == Class::Unavailable)
+                    && Instant::now() < until =>
+            {
                 tokio::time::sleep(ASK * 4).await;
             }
             Err(error) => return Err(error.into()),

@@ -412,7 +412,8 @@ pub async fn entitle(tx: &Tx, subject: SubjectId, who: &[Entitled]) -> Result<()
 }
 
 /// Where a moved record is, for one who may know; `None` for anybody else, and for a record that has
-/// not moved.
+/// not moved. Those who may know are noted as the erasure begins, so the answer stays the same while
+/// the rows that made them known are going.
 ///
 /// # Errors
 /// As [`Tx::one`].
@@ -420,7 +421,8 @@ pub async fn departed(tx: &Tx, subject: SubjectId, who: &[Entitled]) -> Result<O
     for who in who {
         let sql = format!(
             "SELECT {COLUMNS} FROM residency r JOIN tombstone_entitled t ON t.subject_id = r.subject_id \
-             WHERE r.subject_id = $1 AND r.standing = 'Departed' AND t.kind = $2 AND t.hash = $3"
+             WHERE r.subject_id = $1 AND r.standing IN ('Released', 'Departed') \
+               AND r.moved_to IS NOT NULL AND t.kind = $2 AND t.hash = $3"
         );
         let home = tx.one(&sql, values![subject, who.kind(), who.hash(subject)]).await?;
         if home.is_some() {

@@ -84,7 +84,8 @@ pub async fn session_moved(tx: &Tx, token_hash: [u8; 32]) -> Result<Option<(Regi
     }
     let sql = "SELECT r.moved_to, r.epoch FROM tombstone_entitled t \
                JOIN residency r ON r.subject_id = t.subject_id \
-               WHERE t.kind = 'session' AND t.hash = $1 AND r.standing = 'Departed' AND r.moved_to IS NOT NULL";
+               WHERE t.kind = 'session' AND t.hash = $1 AND r.standing IN ('Released', 'Departed') \
+                 AND r.moved_to IS NOT NULL";
     let moved: Vec<Moved> = tx.all(sql, values![token_hash]).await?;
     Ok(moved.into_iter().next().map(|Moved(region, epoch)| (region, epoch)))
 }
