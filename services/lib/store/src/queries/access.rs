@@ -106,20 +106,6 @@ pub async fn care_of_practice(tx: &Tx, subject: SubjectId, practice: PracticeId)
     Ok(tx.scalar::<i64>(sql, values![subject, practice]).await?.unwrap_or(0) > 0)
 }
 
-/// The practice a practitioner cares for the client in, while their care relationship is open.
-///
-/// # Errors
-/// As [`Tx::scalar`].
-pub async fn care_practice(
-    tx: &Tx,
-    subject: SubjectId,
-    practitioner: AccountId,
-) -> Result<Option<PracticeId>> {
-    let sql = "SELECT practice_id AS value FROM care_relationship \
-               WHERE subject_id = $1 AND practitioner_id = $2 AND ended_at IS NULL";
-    tx.scalar(sql, values![subject, practitioner]).await
-}
-
 /// The practices whose items or open care relationships are in the record, by id.
 ///
 /// # Errors

@@ -447,18 +447,6 @@ pub async fn counts(tx: &Tx, subject: SubjectId, reader: Reader) -> Result<Vec<K
     tx.all(&sql, binds.values()).await
 }
 
-/// The change feed: every version past a revision, in its order, with sealed payloads.
-///
-/// # Errors
-/// As [`Tx::all`].
-pub async fn feed(tx: &Tx, subject: SubjectId, after: u64, limit: u32) -> Result<Vec<Version>> {
-    let sql = format!(
-        "SELECT {} FROM item i WHERE i.subject_id = $1 AND i.revision > $2 ORDER BY i.revision LIMIT $3",
-        columns(true)
-    );
-    tx.all(&sql, values![subject, after, limit]).await
-}
-
 /// The change feed between two revisions, the first excluded, the last included.
 ///
 /// # Errors
@@ -552,23 +540,6 @@ pub async fn payloads(
         found.extend(rows.into_iter().filter_map(|row| Some((row.item, row.version, row.payload?))));
     }
     Ok(found)
-}
-
-/// Stores a payload that was in travel form, sealed again. `false` when it was done before.
-///
-/// # Errors
-/// As [`Tx::execute`].
-pub async fn resealed(
-    tx: &Tx,
-    subject: SubjectId,
-    (item, version): (ItemId, u32),
-    key_version: u32,
-    digest: [u8; 32],
-    sealed: Vec<u8>,
-) -> Result<bool> {
-    let sql = "UPDATE item SET key_version = $4, digest = $5, sealed = $6 \
-               WHERE subject_id = $1 AND item_id = $2 AND version = $3 AND sealed IS NULL";
-    Ok(tx.execute(sql, values![subject, item, version, key_version, digest, sealed]).await? == 1)
 }
 
 /// The region's own work: deletes up to `limit` versions of the record and answers how many went.
