@@ -224,6 +224,35 @@ fn every_link_leads_somewhere() {
     none(&pages().iter().flat_map(|(path, text)| dead_links(path, text)).collect::<Vec<_>>());
 }
 
+/// Pages that comments in the code name and that are not there.
+fn unknown_pages(text: &str, known: &[String]) -> Vec<String> {
+    let page = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let words = text.split(|c: char| !page(c)).map(|word| word.trim_end_matches('.'));
+    let pages = words.filter(|word| word.len() > 3 && word.ends_with(".md") && !word.starts_with('.'));
+    pages.filter(|word| !known.iter().any(|page| page == word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_page_named_in_the_code_exists() {
+    let known: Vec<String> =
+        pages().keys().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let mut folders: Vec<_> = ["proto", "services", "regions"].map(|folder| root().join(folder)).into();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                let unknown = unknown_pages(&text, &known);
+                found.extend(unknown.iter().map(|page| format!("{}: {page}", path.display())));
+            }
+        }
+    }
+    none(&found);
+    assert_eq!(unknown_pages("// (nothing.md, \"Keys\"); docs/audit.md.", &known), ["nothing.md"]);
+}
+
 #[test]
 fn a_wrong_command_and_a_dead_link_are_found() {
     let page = "\n```\ndomicile --region eu transfers stare\ndomicile up\n```\n";

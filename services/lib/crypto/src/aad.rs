@@ -63,7 +63,7 @@ macro_rules! id_bytes {
 }
 
 /// An item's payload: bound to region, record, practice, item, version, kind and every header field
-/// that says what the payload is (record.md, "Keys"). Not bound: revision, length, digest, retention,
+/// that says what the payload is (data-model.md, "Keys"). Not bound: revision, length, digest, retention,
 /// idempotency and the time of writing, which change or are known without opening it.
 #[must_use]
 pub fn item(region: &RegionId, header: &ItemHeader) -> Vec<u8> {

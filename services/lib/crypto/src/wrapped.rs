@@ -1,5 +1,5 @@
 //! The store of wrapped keys: apart from the data, with a short backup retention of its own
-//! (record.md, "Keys").
+//! (data-model.md, "Keys").
 
 use async_trait::async_trait;
 use domicile_types::{PracticeId, Result, SubjectId, TransferId};

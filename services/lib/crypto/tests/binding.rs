@@ -1,4 +1,4 @@
-//! A ciphertext opens in its own place alone (P6; record.md, "Keys").
+//! A ciphertext opens in its own place alone (P6; data-model.md, "Keys").
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

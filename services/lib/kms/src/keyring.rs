@@ -23,7 +23,7 @@ use self::cache::{Cache, Held, Slot, Taken};
 use self::flights::Flights;
 pub use self::secrets::RegionKey;
 
-/// Seals under one version of a record key; then a new version (record.md, "Keys").
+/// Seals under one version of a record key; then a new version (data-model.md, "Keys").
 pub const MAX_USES: u64 = 1 << 28;
 
 /// Uses reserved for a key that was not in memory. Unused ones are lost when it leaves again.

@@ -2,7 +2,7 @@
 //! and signing keys in sealed files.
 //!
 //! A key is committed in the key store before its first use and destroyed after its last; no call to
-//! the key service sits inside a database transaction (record.md, "Keys").
+//! the key service sits inside a database transaction (data-model.md, "Keys").
 
 pub mod keyring;
 pub mod local;

@@ -9,7 +9,7 @@ use domicile_types::{PracticeId, SubjectId, TransferId};
 use tokio::time::Instant;
 
 /// How long an unwrapped key stays in memory. A shred waits at least this long after it has told every
-/// replica, unless each has acknowledged (record.md, "Keys").
+/// replica, unless each has acknowledged (data-model.md, "Keys").
 pub const KEY_LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// Keys held at once; the oldest makes room.

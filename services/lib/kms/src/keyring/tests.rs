@@ -110,7 +110,7 @@ async fn the_same_key_comes_back_and_each_record_has_its_own() {
     }
 }
 
-/// record.md, "Keys": a key is committed in the key store before its first use, and insert-if-absent
+/// data-model.md, "Keys": a key is committed in the key store before its first use, and insert-if-absent
 /// gives every racer the winner's.
 #[tokio::test]
 async fn concurrent_first_use_gives_one_key() {
