@@ -30,7 +30,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(Path::new(&out).join("rules.rs"), rules(&pool)?)?;
 
     let mut prost = tonic_prost_build::Config::new();
-    prost.skip_debug(["."]).bytes([".domicile.transfer.v1", ".domicile.records.v1.UploadObjectRequest", ".domicile.records.v1.DownloadObjectResponse"]);
+    prost.skip_debug(["."]).bytes([
+        ".domicile.transfer.v1",
+        ".domicile.records.v1.UploadObjectRequest",
+        ".domicile.records.v1.DownloadObjectResponse",
+    ]);
     tonic_prost_build::configure()
         .build_transport(false)
         .compile_fds_with_config(compiler.file_descriptor_set(), prost)?;

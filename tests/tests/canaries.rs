@@ -152,7 +152,7 @@ async fn import(client: &Client, subject: &str, bundle: &str, errors: &mut Vec<S
     let header = ImportHeader { subject_id: subject.to_owned(), idempotency_key: World::key() };
     let parts = vec![
         ImportFhirRequest { part: Some(Part::Header(header)) },
-        ImportFhirRequest { part: Some(Part::Content(bundle.as_bytes().to_vec().into())) },
+        ImportFhirRequest { part: Some(Part::Content(bundle.as_bytes().to_vec())) },
     ];
     if let Err(status) = client.records().import_fhir(stream::iter(parts)).await {
         errors.push(format!("{status:?}"));
