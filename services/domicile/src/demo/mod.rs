@@ -34,10 +34,10 @@ const ITEMS: u64 = 420;
 /// Their attachments, in MiB, unless a number of them is asked for: then each is the last one's size.
 const ATTACHMENTS: [usize; 3] = [2, 3, 4];
 const MIB: usize = 1024 * 1024;
-/// Copying is slowed so that there is something to see: small pages, a pause after each.
+/// Copying is slowed so that there is something to see: small pages, and so many bytes a second.
 const PAGE_ROWS: i64 = 40;
 const PAGE_BYTES: i64 = 64 * 1024;
-const BYTES_PER_SECOND: i64 = 640 * 1024;
+const BYTES_PER_SECOND: i64 = 4 * 1024 * 1024;
 
 /// How the demonstration runs.
 #[derive(Args, Debug)]

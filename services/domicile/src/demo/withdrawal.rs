@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use domicile_cli::client::answer;
 use domicile_cli::failure::Result;
+use domicile_cli::text;
 use domicile_proto::records::v1::GetSummaryRequest;
 use domicile_proto::transfer::v1::{AbortReason, Transfer, TransferState, WithdrawConsentRequest};
 use domicile_types::Code;
@@ -14,9 +15,9 @@ use super::stage::Stage;
 use super::{journey, proof, record};
 
 /// Items of the second client.
-const ITEMS: u64 = 400;
-/// Their attachment, in bytes.
-const ATTACHMENT: usize = 2 * 1024 * 1024;
+const ITEMS: u64 = 240;
+/// Their attachment, in bytes: at the demonstration's pace it is on its way for two seconds.
+const ATTACHMENT: usize = 8 * 1024 * 1024;
 
 /// Moves a second client's record, withdraws in mid-copy, and shows that nothing has happened to it.
 /// Gives the transfer.
@@ -53,11 +54,8 @@ async fn withdraw_in_mid_copy(stage: &Stage<'_>, person: &Person, transfer_id: &
     let react = |transfer: &Transfer| {
         let progress = transfer.progress.unwrap_or_default();
         let copying = transfer.state() == TransferState::Copying;
-        if copying
-            && progress.rows_done > 0
-            && progress.rows_done < progress.rows_total
-            && seen.get().is_none()
-        {
+        let partly_there = progress.bytes_done > 0 && progress.bytes_done < progress.bytes_total;
+        if copying && partly_there && seen.get().is_none() {
             seen.set(Some(progress));
             partly.notify_one();
         }
@@ -79,11 +77,9 @@ async fn withdraw_in_mid_copy(stage: &Stage<'_>, person: &Person, transfer_id: &
             last = &mut watched => break last?,
         }
     };
-    let (copied, total) = seen.get().map_or((0, 0), |progress| (progress.rows_done, progress.rows_total));
-    stage.check(
-        acknowledged.is_some(),
-        format!("withdrawn in mid-copy, with {copied} of {total} rows copied"),
-    )?;
+    let (copied, total) = seen.get().map_or((0, 0), |progress| (progress.bytes_done, progress.bytes_total));
+    let copied = format!("{} of {}", text::size(copied), text::size(total));
+    stage.check(acknowledged.is_some(), format!("withdrawn in mid-copy, with {copied} copied"))?;
     Ok(last)
 }
 
