@@ -27,6 +27,9 @@ pub struct Receipt {
     pub statements: Vec<SignedStatement>,
     /// Checkpoints of both logs.
     pub checkpoints: Vec<String>,
+    /// What stays in the source, and why, one sentence each: as the offer said, or as the source's
+    /// policy says where this region does not have the offer.
+    pub stays_behind: Vec<String>,
 }
 
 impl<S: TransferStore> Transfers<S> {
@@ -80,15 +83,15 @@ impl<S: TransferStore> Transfers<S> {
             Row::Source(row) => (row.from.clone(), row.to.clone()),
             Row::Destination(row) => (row.from.clone(), row.to.clone()),
         };
+        let offer = self.store.offer(transfer).await?.as_deref().map(Offer::read).transpose()?;
+        let stays_behind = match &offer {
+            Some(offer) => offer.stays_behind.clone(),
+            None => self.policies.stays_behind(&from, "")?,
+        };
         let mut statements = self.store.statements(transfer, from, 0).await?;
         statements.extend(self.store.statements(transfer, to, 0).await?);
-        let offer = self.store.offer(transfer).await?;
-        Ok(Receipt {
-            status,
-            offer: offer.as_deref().map(Offer::read).transpose()?,
-            statements,
-            checkpoints: self.store.checkpoints(transfer).await?,
-        })
+        let checkpoints = self.store.checkpoints(transfer).await?;
+        Ok(Receipt { status, offer, statements, checkpoints, stays_behind })
     }
 }
 

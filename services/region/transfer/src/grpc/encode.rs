@@ -200,6 +200,6 @@ pub(super) fn receipt(receipt: crate::app::Receipt) -> domicile_types::Result<pb
         offer,
         statements: receipt.statements.into_iter().map(crate::convert::statement).collect(),
         checkpoints: receipt.checkpoints,
-        stays_behind: receipt.offer.map(|offer| offer.stays_behind).unwrap_or_default(),
+        stays_behind: receipt.stays_behind,
     })
 }
