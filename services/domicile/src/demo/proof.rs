@@ -108,6 +108,7 @@ pub(super) async fn receipt(stage: &Stage<'_>, person: &Client, transfer_id: &st
         ),
     ]))?;
     stage.check(keys > 0 && rows > 0, "the certificate of erasure is signed by the old region")?;
+    stage.check(!receipt.stays_behind.is_empty(), "the receipt says what stays behind")?;
     stage.check(receipt.checkpoints.len() >= 2, "both regions' signed checkpoints are in the receipt")
 }
 
