@@ -1,7 +1,7 @@
 //! Both rows of one transfer in one process: the plan is followed, changes are applied as a store would.
+#![cfg(test)]
 
 mod scenarios;
-
 
 use domicile_crypto::SigningKey;
 use domicile_evidence::keys::{PublicKey, Signer};
@@ -114,7 +114,10 @@ impl World {
             assert!(end != ConsentChange::Complete || row.state == State::Released);
         }
         // Invariant 4: no key release before Released.
-        assert_eq!(change.key_release.is_some(), row.state == State::Released && self.source.state == State::Staged);
+        assert_eq!(
+            change.key_release.is_some(),
+            row.state == State::Released && self.source.state == State::Staged
+        );
         match change.residency {
             Some(ResidencyChange::Freeze) => self.home.standing = Standing::Frozen,
             Some(ResidencyChange::Unfreeze) => self.home.standing = Standing::Active,

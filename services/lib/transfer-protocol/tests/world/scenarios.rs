@@ -187,7 +187,7 @@ fn a_forked_skipped_or_foreign_statement_is_refused() {
     let refused = there.receive(world.received(0, &last)).expect_err("a gap");
     assert_eq!((refused.code(), refused.place()), (Code::StatementInvalid, Some("gap")));
     // Foreign: another region's key.
-    assert!(Received::verify(last.clone(), &world.keys[1].public()).is_err());
+    assert!(Received::verify(last, &world.keys[1].public()).is_err());
     // Forked: another statement with a number that is taken.
     let mut lanes = Lanes::default();
     lanes.push_own(Digest([1; 32]));
@@ -245,7 +245,11 @@ fn nothing_is_erased_before_the_record_is_sealed_again() {
     // Invariant 8: source keys destroyed only after a valid Rekeyed.
     for state in [State::Copying, State::Staged, State::Released, State::Adopted] {
         let world = World::at(state);
-        assert_eq!(world.facts().may_shred().expect_err("too early").code(), Code::TransferState, "{state:?}");
+        assert_eq!(
+            world.facts().may_shred().expect_err("too early").code(),
+            Code::TransferState,
+            "{state:?}"
+        );
         assert!(world.facts().begin_shred(3).is_err());
     }
 }
@@ -253,7 +257,10 @@ fn nothing_is_erased_before_the_record_is_sealed_again() {
 #[test]
 fn nothing_is_sent_without_an_active_consent() {
     // Invariant 3: before a consent, after its withdrawal, after its time.
-    assert_eq!(world_in(State::Preflighted).facts().may_send().expect_err("none").code(), Code::ConsentMissing);
+    assert_eq!(
+        world_in(State::Preflighted).facts().may_send().expect_err("none").code(),
+        Code::ConsentMissing
+    );
     let mut world = World::at(State::Copying);
     assert!(world.facts().may_send().is_ok());
     let late = SourceFacts { now: world.now.plus(Duration::from_secs(73 * 3600)), ..world.facts() };
