@@ -56,7 +56,7 @@ impl Coordinator {
     async fn turn(&self, region: &RegionId, transfer: TransferId, lease: &mut Option<Lease>) -> Result<Turn> {
         let Some(both) = self.both(region, transfer).await? else { return Ok(Turn::Over) };
         let there = both.destination.as_ref().map(|view| &view.plan);
-        let next = plan::next(&both.source.plan, there, &self.0.numbers, self.0.ctx.now());
+        let next = plan::next(&both.source.plan, there, self.0.ctx.now());
         self.note_transfer(transfer, &both.source, both.destination.as_ref(), next);
         match next {
             Next::Wait(Wait::Rest) => Ok(Turn::Over),

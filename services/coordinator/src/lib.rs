@@ -17,7 +17,6 @@ use domicile_config::CoordinatorSettings;
 use domicile_proto::coordinator::v1::coordinator_service_server::CoordinatorServiceServer;
 
 use domicile_rpc::{ApplicationLog, Net, Peers, Server, ServerTls, TcpNet};
-use domicile_transfer_protocol::Numbers;
 use domicile_types::{Code, Ctx, Error, RegionId, Result, TransferId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -51,7 +50,6 @@ pub struct Coordinator(Arc<Inner>);
 struct Inner {
     ctx: Ctx,
     regions: Regions,
-    numbers: Numbers,
     poll: std::time::Duration,
     /// This process's name for itself: a restarted coordinator is another holder.
     holder: Uuid,
@@ -71,7 +69,6 @@ impl Coordinator {
         Ok(Self(Arc::new(Inner {
             ctx,
             regions,
-            numbers: Numbers::default(),
             poll: settings.poll,
             holder,
             driven: Mutex::default(),

@@ -106,6 +106,7 @@ pub(crate) fn read_view(view: &pb::View) -> Result<RegionView> {
             state: state(view.state()).ok_or_else(|| wrong("state"))?,
             own_sequence: view.own_sequence,
             peer_sequence: view.peer_sequence,
+            close: view.close,
             busy: view.busy,
             cursor: view.cursor,
             revision: view.revision,

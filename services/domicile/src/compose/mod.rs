@@ -91,6 +91,7 @@ impl Foundation {
     pub(crate) fn transfers(&self) -> SqlTransfers {
         let numbers = &self.settings.transfer;
         let options = Options {
+            offer_open: numbers.offer_open,
             lease: numbers.lease,
             stuck_after: numbers.stuck_after,
             locator: numbers.forwarding_locator,

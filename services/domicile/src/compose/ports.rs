@@ -28,6 +28,9 @@ use domicile_transfer_protocol::rows::StagedRow;
 use domicile_types::{AuditScope, Code, Error, ItemHeader, PracticeId, RegionId, Result, TransferId};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
+/// The largest answer of another region: a key release, which the source keeps below 48 MiB.
+const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+
 /// Records the requests whose change did not write its own entry.
 pub(super) struct StoreSink(pub(super) Store);
 
@@ -93,7 +96,8 @@ impl PeerRegions {
 
 impl ports::Peers for PeerRegions {
     fn client(&self, region: &RegionId) -> Result<TransferPeerServiceClient<Channel>> {
-        Ok(TransferPeerServiceClient::new(self.find(region)?.channel.clone()))
+        let client = TransferPeerServiceClient::new(self.find(region)?.channel.clone());
+        Ok(client.max_decoding_message_size(LARGEST_ANSWER))
     }
 
     fn operator(&self, region: &RegionId) -> Result<Party> {

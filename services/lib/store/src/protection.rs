@@ -151,6 +151,13 @@ const CASELOAD_RESIDENCY: &str = concat!(
           AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
 );
 
+/// Items and objects whose ids are about to arrive with a transfer: the destination must see that they are
+/// taken, before the point of no return. Only where the transaction is about no record.
+const COLLIDING_ITEM: &str = "domicile_transfers() AND domicile_subject() IS NULL \
+    AND item_id IN (SELECT s.item_id FROM staged_row s)";
+const COLLIDING_OBJECT: &str = "domicile_transfers() AND domicile_subject() IS NULL \
+    AND object_id IN (SELECT s.object_id FROM staged_object s)";
+
 /// Every policy. A table with a `subject_id` or a `transfer_id` has at least one, audit tables aside.
 pub(crate) const POLICIES: &[Policy] = &[
     policy("account", "account_self", "ALL", "account_id = domicile_account()"),
@@ -186,6 +193,8 @@ pub(crate) const POLICIES: &[Policy] = &[
     policy("item", "item_caseload_look", "SELECT", CASELOAD_ITEM),
     policy("item", "item_caseload_add", "INSERT", CASELOAD_ITEM),
     policy("item", "item_caseload_write", "UPDATE", CASELOAD_ITEM),
+    policy("item", "item_collision", "SELECT", COLLIDING_ITEM),
+    policy("object", "object_collision", "SELECT", COLLIDING_OBJECT),
     policy("object", "object_subject", "ALL", SUBJECT),
     policy("object", "object_caseload_look", "SELECT", CASELOAD_OBJECT),
     policy("object", "object_caseload_add", "INSERT", CASELOAD_OBJECT),

@@ -30,6 +30,8 @@ pub struct SqlTransfers {
 /// Durations the store itself looks at.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// How long an offer may be accepted.
+    pub offer_open: Duration,
     /// How long a lease lasts.
     pub lease: Duration,
     /// When a transfer past Released that does not advance is due for a look.

@@ -210,6 +210,7 @@ impl DestinationFacts {
             }
             Body::Unfrozen { .. } if matches!(self.row.state, State::Frozen | State::Staged) => {
                 let mut row = self.moved_to(State::Copying);
+                row.refused = self.row.refused.clone();
                 row.frozen = None;
                 row.staged = None;
                 row.compare = true;

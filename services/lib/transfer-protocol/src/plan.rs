@@ -3,7 +3,6 @@
 
 use domicile_types::Timestamp;
 
-use crate::numbers::Numbers;
 use crate::state::State;
 
 /// A transfer as one region shows it to the coordinator.
@@ -15,6 +14,8 @@ pub struct View {
     pub own_sequence: u64,
     /// The last sequence number it holds of the other lane.
     pub peer_sequence: u64,
+    /// Source: so few rows and no object are still to be sent that a freeze may begin.
+    pub close: bool,
     /// Whether a background step runs there.
     pub busy: bool,
     /// Destination: the revision up to which rows are there.
@@ -110,7 +111,7 @@ const fn call(to: Side, ask: Ask) -> Next {
 
 /// Decides the next action. `destination` is `None` while that region does not know the transfer.
 #[must_use]
-pub fn next(source: &View, destination: Option<&View>, numbers: &Numbers, now: Timestamp) -> Next {
+pub fn next(source: &View, destination: Option<&View>, now: Timestamp) -> Next {
     let there = destination.map(|view| view.state);
     let lacks = Lacks::of(source, destination);
     if source.paused && source.state.pausable() {
@@ -122,7 +123,8 @@ pub fn next(source: &View, destination: Option<&View>, numbers: &Numbers, now: T
         State::Preflighted => lacks.deliver().unwrap_or(Next::Wait(Wait::Client)),
         State::Consented if there >= Some(State::Copying) => call(Side::Source, Ask::OpenCopy),
         State::Consented => call(Side::Destination, Ask::Prepare),
-        State::Copying => copying(source, destination, lacks, numbers, now),
+        State::Copying => copying(source, destination, lacks, now),
+        State::Frozen if refused(destination) => call(Side::Source, Ask::Abort),
         State::Frozen if there == Some(State::Staged) => call(Side::Source, Ask::Release),
         State::Frozen => call(Side::Destination, Ask::Stage),
         State::Staged => call(Side::Source, Ask::Release),
@@ -143,33 +145,31 @@ pub fn next(source: &View, destination: Option<&View>, numbers: &Numbers, now: T
     }
 }
 
-fn copying(
-    source: &View,
-    destination: Option<&View>,
-    lacks: Lacks,
-    numbers: &Numbers,
-    now: Timestamp,
-) -> Next {
+fn copying(source: &View, destination: Option<&View>, lacks: Lacks, now: Timestamp) -> Next {
     if let Some(deliver) = lacks.deliver() {
         return deliver;
     }
     let Some(there) = destination else { return call(Side::Destination, Ask::Deliver) };
-    if there.refused.is_some() && !there.busy {
+    if refused(destination) {
         return call(Side::Source, Ask::Abort);
     }
     if there.busy {
         return Next::Wait(Wait::Background);
     }
-    let lag = source.revision.saturating_sub(there.cursor);
-    let close = lag <= numbers.freeze_lag_rows && there.objects_missing == 0 && !there.compare;
     let started = there.cursor > 0 || source.revision == 0;
-    if !close || !started {
+    // What the source has sent may have been lost on the way: the destination's cursor counts too.
+    let pulled = there.objects_missing == 0 && !there.compare && started;
+    if !source.close || !pulled {
         call(Side::Destination, Ask::Pull)
     } else if source.freeze_not_before > now {
         Next::Wait(Wait::Pause)
     } else {
         call(Side::Source, Ask::Freeze)
     }
+}
+
+fn refused(view: Option<&View>) -> bool {
+    view.is_some_and(|view| view.refused.is_some() && !view.busy)
 }
 
 fn busy(view: Option<&View>) -> bool {

@@ -215,13 +215,15 @@ pub struct SourceChange {
     pub residency: Option<ResidencyChange>,
     /// The sealed key release to keep for the destination.
     pub key_release: Option<Vec<u8>>,
+    /// The offer's text to keep, whose digest the row names.
+    pub offer: Option<String>,
 }
 
 impl SourceChange {
     /// Only the row changes.
     #[must_use]
     pub fn row(row: Source) -> Self {
-        Self { row, accept: None, emit: None, consent: None, residency: None, key_release: None }
+        Self { row, accept: None, emit: None, consent: None, residency: None, key_release: None, offer: None }
     }
 }
 
@@ -275,6 +277,7 @@ impl SourceFacts {
     /// # Errors
     /// The consent's code, or [`Code::TransferState`].
     pub fn may_send(&self) -> Result<()> {
+        self.require_running()?;
         self.active_consent()?;
         if self.row.state.copies() { Ok(()) } else { Err(wrong_state(self.row.state)) }
     }
@@ -381,7 +384,7 @@ impl SourceFacts {
     /// [`Code::TransferState`] unless Requested; [`Code::StatementInvalid`] for the statement.
     pub fn preflighted(
         &self,
-        offer: Digest,
+        (offer, text): (Digest, String),
         kinds: u32,
         peer: Received,
         numbers: &Numbers,
@@ -396,7 +399,7 @@ impl SourceFacts {
         row.blockers = Vec::new();
         row.offer = Some(offer);
         let body = Body::Preflighted { offer_digest: Some(offer.0), kinds, protocol: PROTOCOL_VERSION };
-        Ok(SourceChange { accept, emit: Some(body), ..SourceChange::row(row) })
+        Ok(SourceChange { accept, emit: Some(body), offer: Some(text), ..SourceChange::row(row) })
     }
 
     /// The travel key is made and committed: rows may travel.

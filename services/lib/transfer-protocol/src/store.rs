@@ -139,8 +139,6 @@ pub trait TransferStore: Send + Sync + 'static {
     ) -> Result<(Source, SignedStatement)>;
     /// Every consent of a subject with its history.
     async fn consents(&self, subject: SubjectId) -> Result<(Vec<ConsentRow>, Vec<ConsentEventRow>)>;
-    /// Keeps the offer (JSON) with the transfer.
-    async fn keep_offer(&self, transfer: TransferId, offer: String) -> Result<()>;
     /// The offer as kept.
     async fn offer(&self, transfer: TransferId) -> Result<Option<String>>;
     /// Source rows whose deadline, consent or freeze budget is over, or that have stood still too long.
@@ -232,6 +230,8 @@ pub trait TransferStore: Send + Sync + 'static {
     async fn rekey(&self, transfer: TransferId, rows: Vec<RekeyedRow>) -> Result<()>;
     /// Adopted objects whose content is still in travel form.
     async fn travelling_objects(&self, transfer: TransferId) -> Result<Vec<(SourceObject, StagedObject)>>;
+    /// Whether anything of the adopted record is still in travel form.
+    async fn any_travelling(&self, transfer: TransferId) -> Result<bool>;
     /// An object's content is sealed again.
     async fn rekey_object(&self, transfer: TransferId, object: ObjectId, key_version: u32) -> Result<()>;
     /// Erases up to `limit` staged rows, pages and objects; how many went.

@@ -237,6 +237,7 @@ CREATE UNIQUE INDEX transfer_attempt ON transfer (subject_id, attempt) WHERE rol
 CREATE UNIQUE INDEX transfer_open ON transfer (subject_id)
     WHERE open AND subject_id IS NOT NULL AND state <> 'aborting';
 CREATE UNIQUE INDEX transfer_idempotency ON transfer (subject_id, idem_key) WHERE idem_key IS NOT NULL;
+CREATE INDEX transfer_unfinished ON transfer (transfer_id) WHERE open;
 CREATE INDEX transfer_by_time ON transfer (requested_at);
 
 CREATE TABLE statement (
@@ -262,6 +263,8 @@ CREATE TABLE sent_row (
     bytes BIGINT NOT NULL,
     PRIMARY KEY (transfer_id, item_id, version)
 );
+
+CREATE INDEX sent_row_revision ON sent_row (transfer_id, revision);
 
 CREATE TABLE sent_object (
     transfer_id UUID NOT NULL,
@@ -295,7 +298,9 @@ CREATE TABLE staged_row (
     object_id UUID,
     PRIMARY KEY (transfer_id, item_id, version)
 );
-CREATE INDEX staged_row_page ON staged_row (page_id, position);
+CREATE INDEX staged_row_page ON staged_row (transfer_id, page_id, position);
+CREATE INDEX staged_row_revision ON staged_row (transfer_id, revision);
+CREATE INDEX staged_row_object ON staged_row (transfer_id, object_id) WHERE object_id IS NOT NULL;
 CREATE INDEX staged_row_item ON staged_row (item_id, version);
 
 CREATE TABLE staged_object (

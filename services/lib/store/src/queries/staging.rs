@@ -368,14 +368,18 @@ pub async fn headers(tx: &Tx, transfer: TransferId) -> Result<Vec<StagedRow>> {
     Ok(tx.all::<Bare>(sql, values![transfer]).await?.into_iter().map(|bare| bare.0).collect())
 }
 
-/// Destination: item ids of staged rows that exist here already.
+/// Destination: ids of staged rows and objects that exist here already. Needs
+/// [`Scope::Transfers`](crate::Scope::Transfers): they are others'.
 ///
 /// # Errors
 /// As [`Tx::scalar`].
 pub async fn collisions(tx: &Tx, transfer: TransferId) -> Result<u64> {
-    let sql = "SELECT COUNT(*) AS value FROM staged_row s WHERE s.transfer_id = $1 \
-               AND EXISTS (SELECT 1 FROM item i WHERE i.item_id = s.item_id)";
-    Ok(tx.scalar(sql, values![transfer]).await?.unwrap_or(0))
+    let items = "SELECT COUNT(*) AS value FROM staged_row s WHERE s.transfer_id = $1 \
+                 AND EXISTS (SELECT 1 FROM item i WHERE i.item_id = s.item_id)";
+    let objects = "SELECT COUNT(*) AS value FROM staged_object s WHERE s.transfer_id = $1 \
+                   AND EXISTS (SELECT 1 FROM object o WHERE o.object_id = s.object_id)";
+    let items: u64 = tx.scalar(items, values![transfer]).await?.unwrap_or(0);
+    Ok(items + tx.scalar::<u64>(objects, values![transfer]).await?.unwrap_or(0))
 }
 
 /// Destination: adopted rows whose payload is still in travel form, at most `limit`.
@@ -469,4 +473,15 @@ pub async fn rekey(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: &[Re
         values.extend(values![row.item, row.version]);
     }
     tx.execute(&sql, values).await.map(drop)
+}
+
+/// Destination: whether anything of the record is still in travel form.
+///
+/// # Errors
+/// As [`Tx::scalar`].
+pub async fn any_travelling(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Result<bool> {
+    let sql = "SELECT (SELECT COUNT(*) FROM staged_row WHERE transfer_id = $1) \
+               + (SELECT COUNT(*) FROM item WHERE subject_id = $2 AND sealed IS NULL) \
+               + (SELECT COUNT(*) FROM object WHERE subject_id = $2 AND travelling) AS value";
+    Ok(tx.scalar::<i64>(sql, values![transfer, subject]).await?.unwrap_or(1) > 0)
 }

@@ -121,16 +121,32 @@ async fn insert_control(tx: &Tx, adoption: &Adoption) -> Result<()> {
 
 /// The account as it was, under this region's seals. Where another account has the address already, this
 /// one waits without it until the person has proved both: no uniqueness here depends on sealed content.
+/// Other people's accounts are invisible in this scope, so the index itself is asked, never a query.
 async fn insert_account(tx: &Tx, account: &AccountRow, adoption: &Adoption) -> Result<()> {
-    let sql = "INSERT INTO account (account_id, role, subject_id, email_index, email_sealed, name_sealed, password_phc, \
-               invite_hash, invite_expires, state, created_at, changed_at) \
-               SELECT $1, 'client', $2, CASE WHEN EXISTS (SELECT 1 FROM account a WHERE a.email_index = $3) \
-               THEN NULL ELSE $3 END, $4, $5, $6, $7, $8, $9, $10, $11";
-    let invite = account.invite_hash.as_deref().map(unhex).transpose()?;
+    if try_account(tx, account, adoption, adoption.email_index, true).await?
+        || try_account(tx, account, adoption, None, false).await?
+    {
+        return Ok(());
+    }
+    Err(Error::new(Code::Conflict).at("account"))
+}
+
+/// Inserts the account; `false` when something of it is taken.
+async fn try_account(
+    tx: &Tx,
+    account: &AccountRow,
+    adoption: &Adoption,
+    email_index: Option<[u8; 32]>,
+    invited: bool,
+) -> Result<bool> {
+    let sql = "INSERT INTO account (account_id, role, subject_id, email_index, email_sealed, name_sealed, \
+               password_phc, invite_hash, invite_expires, state, created_at, changed_at) \
+               VALUES ($1, 'client', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
+    let invite = account.invite_hash.as_deref().filter(|_| invited).map(unhex).transpose()?;
     let values = values![
         account.account,
         adoption.control.subject,
-        adoption.email_index,
+        email_index,
         adoption.email_sealed.clone(),
         adoption.name_sealed.clone(),
         account.password_phc.clone(),
@@ -140,7 +156,7 @@ async fn insert_account(tx: &Tx, account: &AccountRow, adoption: &Adoption) -> R
         account.created_at,
         tx.now(),
     ];
-    tx.execute(sql, values).await.map(drop)
+    Ok(tx.execute(sql, values).await? == 1)
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {

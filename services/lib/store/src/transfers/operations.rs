@@ -186,15 +186,6 @@ impl TransferStore for SqlTransfers {
         .await
     }
 
-    async fn keep_offer(&self, id: TransferId, offer: String) -> Result<()> {
-        let offer = Arc::new(offer);
-        self.change("transfer_offer", Scope::Transfers, move |tx| {
-            let offer = Arc::clone(&offer);
-            Box::pin(async move { transfer::keep_offer(tx, id, &offer).await })
-        })
-        .await
-    }
-
     async fn offer(&self, id: TransferId) -> Result<Option<String>> {
         self.look("transfer_offer", Scope::Transfers, move |tx| Box::pin(transfer::offer(tx, id))).await
     }
@@ -432,7 +423,14 @@ impl TransferStore for SqlTransfers {
         let rows = Arc::new(rows);
         self.change("transfer_drop_staged", Scope::Transfers, move |tx| {
             let rows = Arc::clone(&rows);
-            Box::pin(async move { staging::staged_drop(tx, id, &rows).await })
+            Box::pin(async move {
+                // What has been signed as staged is not taken away again.
+                let Some(Row::Destination(row)) = transfer::lock(tx, id).await? else {
+                    return Err(not_found());
+                };
+                domicile_transfer_protocol::DestinationFacts { row: *row, now: tx.now() }.may_pull()?;
+                staging::staged_drop(tx, id, &rows).await
+            })
         })
         .await
     }
@@ -501,6 +499,14 @@ impl TransferStore for SqlTransfers {
                 let open = object::travelling(tx, subject).await?.into_iter();
                 Ok(open.filter_map(|row| Some((source_object(&row), staged.remove(&row.object)?))).collect())
             })
+        })
+        .await
+    }
+
+    async fn any_travelling(&self, id: TransferId) -> Result<bool> {
+        let subject = self.subject_of(id).await?;
+        self.look("any_travelling", whose(subject), move |tx| {
+            Box::pin(staging::any_travelling(tx, id, subject))
         })
         .await
     }

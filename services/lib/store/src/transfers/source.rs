@@ -74,7 +74,8 @@ impl SqlTransfers {
     ) -> Result<Source> {
         let scope = scope.unwrap_or_else(|| self.system_scope(asked.transfer));
         let signer = Arc::clone(&self.signer);
-        let (from, numbers) = (self.store.region().clone(), Numbers::default());
+        let from = self.store.region().clone();
+        let numbers = Numbers { offer_open: self.options.offer_open, ..Numbers::default() };
         let asked = Arc::new(asked);
         let subject = Scope::Move { subject: Some(asked.subject) };
         self.store
@@ -186,6 +187,9 @@ impl Deciding {
         }
         if let Some(to) = change.residency {
             residency::set(tx, &moved(home, &to, tx)).await?;
+        }
+        if let Some(offer) = &change.offer {
+            transfer::keep_offer(tx, row.transfer, offer).await?;
         }
         if change.key_release.is_some() {
             transfer::keep_release(tx, row.transfer, change.key_release).await?;

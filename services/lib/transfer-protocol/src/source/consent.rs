@@ -41,6 +41,8 @@ pub struct ConsentGiven {
     pub digest: Digest,
     /// Whether to keep a forwarding locator.
     pub locator: bool,
+    /// Until when the transfer must have completed.
+    pub expires_at: Timestamp,
 }
 
 impl SourceFacts {
@@ -78,7 +80,7 @@ impl SourceFacts {
         if self.residency.standing != Standing::Active {
             return Err(Error::new(Code::TransferState).at("residency"));
         }
-        let expires_at = self.now.plus(numbers.consent_valid);
+        let expires_at = given.expires_at.min(self.now.plus(numbers.consent_valid));
         let mut row = self.moved_to(State::Consented, Some(expires_at));
         row.consent = Some(ConsentRef { id: given.id, digest: given.digest, expires_at });
         row.locator = given.locator;

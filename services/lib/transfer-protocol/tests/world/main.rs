@@ -198,7 +198,7 @@ impl World {
                     self.commit_destination(change);
                 }
                 let peer = self.received(1, &self.lanes[1][0]);
-                let change = self.facts().preflighted(OFFER, 2, peer, &self.numbers)?;
+                let change = self.facts().preflighted((OFFER, String::new()), 2, peer, &self.numbers)?;
                 self.commit_source(change);
             }
             Ask::Prepare => {
@@ -270,6 +270,7 @@ impl World {
             state: self.source.state,
             own_sequence: self.source.lanes.own_sequence(),
             peer_sequence: self.source.lanes.peer_sequence(),
+            close: true,
             busy: false,
             cursor: 0,
             revision: self.home.revision,
@@ -283,6 +284,7 @@ impl World {
             state: row.state,
             own_sequence: row.lanes.own_sequence(),
             peer_sequence: row.lanes.peer_sequence(),
+            close: true,
             busy: false,
             cursor: row.cursor,
             revision: row.revision,
@@ -292,7 +294,7 @@ impl World {
             refused: row.refused.clone(),
             freeze_not_before: Timestamp::EPOCH,
         });
-        plan::next(&here, there.as_ref(), &self.numbers, self.now)
+        plan::next(&here, there.as_ref(), self.now)
     }
 
     /// Follows the plan until it waits; panics when it does not within a hundred steps.
@@ -326,6 +328,7 @@ impl World {
             offered_version: "1".to_owned(),
             digest: Digest([8; 32]),
             locator: false,
+            expires_at: self.now.plus(self.numbers.consent_valid),
         }
     }
 

@@ -234,7 +234,8 @@ fn an_acceptance_that_was_delivered_before_it_was_answered_is_taken_in_once() {
     world.commit_destination(change);
     world.deliver(Side::Source).expect("the driver brings it while the source is down");
     let peer = world.received(1, &world.lanes[1][0]);
-    let change = world.facts().preflighted(OFFER, 2, peer, &world.numbers).expect("asked again");
+    let change =
+        world.facts().preflighted((OFFER, String::new()), 2, peer, &world.numbers).expect("asked again");
     assert!(change.accept.is_none(), "its row stands already");
     world.commit_source(change);
     assert_eq!(world.go(), Wait::Client);

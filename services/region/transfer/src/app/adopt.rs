@@ -7,6 +7,7 @@ use domicile_crypto::travel::{Opener, TravelHeader, Unit};
 use domicile_crypto::{Key32, SubjectSecret, TransferKey, aad, blind, hpke, seal, sha256};
 use domicile_kms::RegionKey;
 use domicile_proto::transfer::v1::{GetKeyReleaseRequest, SealedHeader};
+use domicile_transfer_protocol::manifest::{Manifest, ObjectEntry, RowEntry};
 use domicile_transfer_protocol::release::KeyRelease;
 use domicile_transfer_protocol::rows::{AdoptedRow, ControlRows, StagedPage, StagedRow};
 use domicile_transfer_protocol::store::{Adoption, Driver};
@@ -23,6 +24,8 @@ impl<S: TransferStore> Transfers<S> {
     /// Opens the key release and takes the record over: headers, control rows, residency and statement
     /// in one transaction. Payloads stay as they travelled until they are sealed again.
     pub(super) async fn adopt(&self, transfer: TransferId, driver: Driver) -> Result<()> {
+        let lock = self.work_lock(transfer);
+        let _held = lock.lock().await;
         self.guard(transfer, driver).await?;
         let row = self.destination(transfer).await?;
         let Some(released) = row.released.filter(|_| row.state == State::Released) else { return Ok(()) };
@@ -32,7 +35,9 @@ impl<S: TransferStore> Transfers<S> {
         }
         let key = self.open_travel_key(&row, &release).await?;
         let control = open_control(&row, &key, &release)?;
-        let rows = self.open_headers(&row, &key, control.subject).await?;
+        let staged = self.store.staged_headers(transfer).await?;
+        self.check_root(&row, &staged).await?;
+        let rows = self.open_headers(&row, &key, control.subject, staged).await?;
         // Committed before its first use here: the payloads are read under it until they are sealed again.
         self.keyring.store_transfer_key(transfer, TransferKey::Travel, key.expose()).await?;
         self.keep_secrets(&control).await?;
@@ -71,14 +76,35 @@ impl<S: TransferStore> Transfers<S> {
         Key32::from_slice(&key)
     }
 
+    /// What is here now is what was signed and released: nothing has gone or changed since.
+    async fn check_root(&self, row: &Destination, staged: &[StagedRow]) -> Result<()> {
+        let entry = |row: &StagedRow| RowEntry {
+            item: row.item,
+            version: row.version,
+            revision: row.revision,
+            digest: row.digest,
+        };
+        let objects = self.store.staged_objects(row.transfer).await?.into_iter().map(|object| ObjectEntry {
+            object: object.sent.object,
+            chunks: object.sent.chunks,
+            digest: object.sent.digest,
+        });
+        let mut manifest = Manifest { rows: staged.iter().map(entry).collect(), objects: objects.collect() };
+        if row.released.map(|released| released.root) == Some(manifest.root()?) {
+            Ok(())
+        } else {
+            Err(Error::new(Code::RootMismatch))
+        }
+    }
+
     async fn open_headers(
         &self,
         row: &Destination,
         key: &Key32,
         subject: SubjectId,
+        rows: Vec<StagedRow>,
     ) -> Result<Vec<AdoptedRow>> {
         let pages = self.store.staged_pages(row.transfer).await?;
-        let rows = self.store.staged_headers(row.transfer).await?;
         let openers = openers(row, key, &pages)?;
         let opening = tokio::task::spawn_blocking(move || open_rows(&openers, &rows, subject));
         opening.await.map_err(|cause| Error::new(Code::Internal).because(cause))?

@@ -9,10 +9,8 @@ use domicile_types::{ItemId, Result};
 
 use super::Transfers;
 use super::pull::damaged;
+use super::send::MOST_NAMED;
 use crate::convert;
-
-/// Rows pulled again in one page.
-const AT_ONCE: usize = 500;
 
 impl<S: TransferStore> Transfers<S> {
     /// Drops rows whose digest is not the source's and pulls them again.
@@ -30,7 +28,7 @@ impl<S: TransferStore> Transfers<S> {
             ours.rows.iter().map(|entry| (entry.item, entry.version)).collect();
         let missing = theirs.keys().filter(|key| !held.contains(key)).copied();
         let wanted: Vec<(ItemId, u32)> = differing.into_iter().chain(missing).collect();
-        for some in wanted.chunks(AT_ONCE) {
+        for some in wanted.chunks(MOST_NAMED) {
             self.pull_only(row, some.to_vec()).await?;
         }
         let decision = Arc::new(|facts: &DestinationFacts| facts.compared().map(Some));

@@ -6,8 +6,8 @@ use domicile_crypto::sha256;
 use domicile_evidence::statement::{AbortReason, SignedStatement};
 use domicile_transfer_protocol::rows::{ConsentEventRow, ConsentRow};
 use domicile_transfer_protocol::source::ConsentGiven;
-use domicile_transfer_protocol::store::{NewConsent, Request};
-use domicile_transfer_protocol::{Digest, Source, TransferStore};
+use domicile_transfer_protocol::store::{Driver, NewConsent, Request};
+use domicile_transfer_protocol::{Digest, Source, SourceFacts, TransferStore};
 use domicile_types::{
     AccountId, Actor, AuditScope, Code, ConsentId, Error, RegionId, Result, Timestamp, TransferId,
 };
@@ -39,13 +39,16 @@ struct Bound<'a> {
     given: &'a GivenConsent,
     notice: Digest,
     at: Timestamp,
+    expires_at: Timestamp,
 }
 
 impl Bound<'_> {
     fn digest(&self) -> Digest {
         let attempt = self.row.attempt.to_be_bytes();
         let at = self.at.micros().to_be_bytes();
-        let parts: [&[u8]; 11] = [
+        let expires = self.expires_at.micros().to_be_bytes();
+        let flags = [u8::from(self.given.psychotherapy), u8::from(self.given.locator)];
+        let parts: [&[u8]; 13] = [
             b"domicile/consent/1",
             self.id.as_bytes(),
             self.row.transfer.as_bytes(),
@@ -57,6 +60,8 @@ impl Bound<'_> {
             self.given.notice_version.as_bytes(),
             self.notice.as_bytes(),
             &at,
+            &expires,
+            &flags,
         ];
         let mut bytes = Vec::with_capacity(256);
         for part in parts {
@@ -132,7 +137,8 @@ impl<S: TransferStore> Transfers<S> {
         let now = self.ctx.now();
         let notice = Digest(sha256(notice.as_bytes()));
         let id = ConsentId::generate(&self.ctx);
-        let digest = Bound { id, row: &row, account, given: &given, notice, at: now }.digest();
+        let expires_at = now.plus(self.numbers().consent_valid);
+        let digest = Bound { id, row: &row, account, given: &given, notice, at: now, expires_at }.digest();
         let decided = ConsentGiven {
             id,
             account,
@@ -143,6 +149,7 @@ impl<S: TransferStore> Transfers<S> {
             offered_version: offer.notice_version.clone(),
             digest,
             locator: given.locator,
+            expires_at,
         };
         let consent = ConsentRow {
             consent: id,
@@ -159,13 +166,13 @@ impl<S: TransferStore> Transfers<S> {
             notice,
             status: "active".to_owned(),
             given_at: now,
-            expires_at: now.plus(self.numbers().consent_valid),
+            expires_at,
             ended_at: None,
             locator: given.locator,
         };
         let numbers = self.numbers().clone();
         let decision = Arc::new(move |facts: &_| {
-            let facts: &domicile_transfer_protocol::SourceFacts = facts;
+            let facts: &SourceFacts = facts;
             facts.consent(&decided, &numbers).map(Some)
         });
         let consent = NewConsent { row: consent, subject: row.subject };
@@ -183,22 +190,28 @@ impl<S: TransferStore> Transfers<S> {
         let row = self.own_source(&scope.actor, transfer).await?;
         scope.concerns(row.subject);
         scope.moves(transfer);
-        self.abort(transfer, AbortReason::Withdrawn, Some(scope)).await
+        self.abort(transfer, AbortReason::Withdrawn, None, Some(scope)).await
     }
 
-    /// Ends a transfer that has not completed, and destroys its travel key.
+    /// Ends a transfer that has not completed, and destroys its travel key. Once begun it is finished,
+    /// whoever goes away meanwhile.
     pub(crate) async fn abort(
         &self,
         transfer: TransferId,
         reason: AbortReason,
+        driver: Option<Driver>,
         scope: Option<Arc<AuditScope>>,
     ) -> Result<Source> {
-        let decision = Arc::new(move |facts: &domicile_transfer_protocol::SourceFacts| facts.abort(reason));
-        let row = self.store.decide_source("transfer_abort", transfer, None, scope, decision).await?;
-        self.ctx.faults.hit("aborting.before_key");
-        self.after_abort(&row).await?;
-        self.changed(transfer);
-        Ok(row)
+        let this = self.clone();
+        let ending = tokio::spawn(async move {
+            let decision = Arc::new(move |facts: &SourceFacts| facts.abort(reason));
+            let row = this.store.decide_source("transfer_abort", transfer, driver, scope, decision).await?;
+            this.ctx.faults.hit("aborting.before_key");
+            this.after_abort(&row).await?;
+            this.changed(transfer);
+            Ok(row)
+        });
+        ending.await.unwrap_or_else(|cause| Err(Error::new(Code::Internal).because(cause)))
     }
 
     /// What follows an abort at the source: the travel key and the stored digests go. Repeatable.

@@ -80,7 +80,12 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     async fn source_view(&self, row: &Source) -> Result<View> {
-        let revision = if row.state == State::Copying { self.store.revision(row.subject).await? } else { 0 };
+        let (mut revision, mut close) = (0, false);
+        if row.state == State::Copying {
+            revision = self.store.revision(row.subject).await?;
+            let unsent = self.store.unsent(row.transfer).await?;
+            close = unsent.rows <= self.numbers().freeze_lag_rows && unsent.objects == 0;
+        }
         Ok(View {
             transfer: row.transfer,
             attempt: row.attempt,
@@ -91,6 +96,7 @@ impl<S: TransferStore> Transfers<S> {
                 state: row.state,
                 own_sequence: row.lanes.own_sequence(),
                 peer_sequence: row.lanes.peer_sequence(),
+                close,
                 busy: self.busy(row.transfer),
                 cursor: 0,
                 revision,
@@ -118,6 +124,7 @@ impl<S: TransferStore> Transfers<S> {
                 state: row.state,
                 own_sequence: row.lanes.own_sequence(),
                 peer_sequence: row.lanes.peer_sequence(),
+                close: false,
                 busy: self.busy(row.transfer),
                 cursor: row.cursor,
                 revision: row.revision,
@@ -153,12 +160,15 @@ impl<S: TransferStore> Transfers<S> {
     ///
     /// # Errors
     /// [`Code::AttemptStale`], [`Code::TokenStale`], [`Code::StatementInvalid`], and what the step refuses.
-    pub async fn advance(&self, advance: Advance) -> Result<(View, Vec<SignedStatement>)> {
+    pub async fn advance(&self, mut advance: Advance) -> Result<(View, Vec<SignedStatement>)> {
         let transfer = advance.transfer;
-        for statement in advance.statements {
+        for statement in std::mem::take(&mut advance.statements) {
             self.take_in(transfer, statement).await?;
         }
-        let outcome = self.step(transfer, advance.driver, advance.ask, advance.proof).await;
+        // A step outlives the call that asked for it: a deadline must not cut it in two.
+        let (this, Advance { driver, ask, proof, .. }) = (self.clone(), advance);
+        let outcome = tokio::spawn(async move { this.step(transfer, driver, ask, proof).await }).await;
+        let outcome = outcome.unwrap_or_else(|cause| Err(Error::new(Code::Internal).because(cause)));
         self.changed(transfer);
         self.note_outcome(transfer, &outcome).await?;
         outcome?;
@@ -237,7 +247,7 @@ impl<S: TransferStore> Transfers<S> {
                 let row = self.store.find(transfer).await?.ok_or_else(|| Error::new(Code::NotFound))?;
                 self.close(row, proof).await
             }
-            Ask::Abort => self.abort(transfer, AbortReason::Failed, None).await.map(drop),
+            Ask::Abort => self.abort(transfer, AbortReason::Failed, Some(driver), None).await.map(drop),
             Ask::Purge => self.purge(transfer).await,
         }
     }

@@ -38,7 +38,7 @@ impl<S: TransferStore> Transfers<S> {
         scope.moves(transfer);
         self.source(transfer).await?;
         tracing::info!(%transfer, reason, "an operator ends a transfer");
-        self.abort(transfer, AbortReason::Cancelled, Some(scope)).await
+        self.abort(transfer, AbortReason::Cancelled, None, Some(scope)).await
     }
 
     async fn operate(

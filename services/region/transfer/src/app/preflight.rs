@@ -55,13 +55,12 @@ impl<S: TransferStore> Transfers<S> {
         let signed = convert::signed(&statement)?;
         let received = Received::verify(signed, &self.peers.keys(&row.to)?.statement)?;
         let offer = self.make_offer(&row, &totals)?;
-        self.store.keep_offer(transfer, offer.canonical()?).await?;
         self.ctx.faults.hit("preflighted.before_commit");
-        let digest = offer.digest()?;
+        let offer = (offer.digest()?, offer.canonical()?);
         let kinds = u32::try_from(totals.kinds.len()).unwrap_or(u32::MAX);
         let numbers = self.numbers().clone();
         let decision = Arc::new(move |facts: &SourceFacts| {
-            facts.preflighted(digest, kinds, received.clone(), &numbers).map(Some)
+            facts.preflighted(offer.clone(), kinds, received.clone(), &numbers).map(Some)
         });
         self.store.decide_source("transfer_preflighted", transfer, None, None, decision).await?;
         Ok(())

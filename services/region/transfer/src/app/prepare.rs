@@ -15,6 +15,8 @@ impl<S: TransferStore> Transfers<S> {
     /// Destination: makes the attempt's key pair. The private half is wrapped and committed before the
     /// public half is signed; a pair whose public half was never signed is replaced.
     pub(super) async fn prepare(&self, transfer: TransferId, driver: Driver) -> Result<()> {
+        let lock = self.work_lock(transfer);
+        let _held = lock.lock().await;
         if self.destination(transfer).await?.state != State::Consented {
             return Ok(());
         }
@@ -28,8 +30,13 @@ impl<S: TransferStore> Transfers<S> {
             State::Consented => facts.prepared(SUITE, public.clone()).map(Some),
             _ => Ok(None),
         });
-        self.store.decide_destination("transfer_prepare", transfer, Some(driver), decision).await?;
-        Ok(())
+        let decided =
+            self.store.decide_destination("transfer_prepare", transfer, Some(driver), decision).await;
+        // An abort that came between: its key must not outlive it.
+        if self.destination(transfer).await?.abort.is_some() {
+            self.keyring.destroy_transfer_key(transfer, TransferKey::HpkePrivate).await?;
+        }
+        decided.map(drop)
     }
 
     /// Source: makes the travel key, wrapped and committed before any row is sealed under it.
@@ -45,9 +52,10 @@ impl<S: TransferStore> Transfers<S> {
             State::Consented => facts.open_copy().map(Some),
             _ => Ok(None),
         });
-        let row =
-            self.store.decide_source("transfer_open_copy", transfer, Some(driver), None, decision).await?;
+        let decided =
+            self.store.decide_source("transfer_open_copy", transfer, Some(driver), None, decision).await;
         // A withdrawal that came between: its key must not outlive it.
-        self.after_abort(&row).await
+        self.after_abort(&self.source(transfer).await?).await?;
+        decided.map(drop)
     }
 }

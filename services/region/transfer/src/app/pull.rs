@@ -13,6 +13,9 @@ use super::Transfers;
 use super::streams::{Route, row_digest};
 use crate::convert;
 
+/// Rows a page may have at most, whatever the source says.
+const MOST_ROWS: usize = 2_000;
+
 /// A page as it came, its digests checked.
 pub(super) struct Page {
     head: Head,
@@ -103,7 +106,7 @@ impl<S: TransferStore> Transfers<S> {
         while let Some(message) = stream.message().await.map_err(|status| convert::peer_error(&status))? {
             match message.part {
                 Some(Part::Head(part)) if head.is_none() => head = Some(part),
-                Some(Part::Rows(part)) if head.is_some() => rows.extend(part.rows),
+                Some(Part::Rows(part)) if head.is_some() && rows.len() <= MOST_ROWS => rows.extend(part.rows),
                 Some(Part::End(end)) => return checked_page(&Route::of_destination(row)?, head, &rows, end),
                 _ => return Err(damaged("order")),
             }

@@ -67,7 +67,12 @@ impl<S: TransferStore> Transfers<S> {
             self.objects.delete(&name).await?;
             return Err(damaged("route"));
         }
-        self.store.stage_object(row.transfer, staged).await
+        // A transfer that has ended meanwhile must leave no file behind.
+        if let Err(error) = self.store.stage_object(row.transfer, staged).await {
+            self.objects.delete(&name).await?;
+            return Err(error);
+        }
+        Ok(())
     }
 }
 

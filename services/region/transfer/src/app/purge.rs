@@ -26,4 +26,10 @@ impl<S: TransferStore> Transfers<S> {
         self.store.decide_destination("transfer_purge", transfer, None, decision).await?;
         Ok(())
     }
+
+    /// What a purged attempt must not have: a key made or a file finished while it was purged. Repeatable.
+    pub(crate) async fn after_purge(&self, transfer: TransferId) -> Result<()> {
+        self.keyring.destroy_transfer_key(transfer, TransferKey::HpkePrivate).await?;
+        self.drop_staging(transfer).await.map(drop)
+    }
 }

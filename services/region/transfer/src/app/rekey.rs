@@ -39,6 +39,9 @@ impl<S: TransferStore> Transfers<S> {
         }
         self.rekey_rows(&row).await?;
         self.rekey_objects(&row).await?;
+        if self.store.any_travelling(transfer).await? {
+            return Err(Error::new(Code::Conflict).at("travelling"));
+        }
         self.ctx.faults.hit("rekey.before_key_drop");
         // Nothing here needs them any more: what travelled can be opened by nobody from now on.
         self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await?;
@@ -140,6 +143,11 @@ impl<S: TransferStore> Transfers<S> {
         let sealer = ObjectSealer::new(record, place);
         let from = ObjectName::staging(row.transfer, object.object);
         let to = ObjectName::object(object.subject, object.object);
+        // Another process may have sealed it meanwhile: then the file is its, and whole.
+        let open = self.store.travelling_objects(row.transfer).await?;
+        if !open.iter().any(|(known, _)| known.object == object.object) {
+            return Ok(());
+        }
         // Left by a run that was cut off: sealed under a key version that may not be this one.
         self.objects.delete(&to).await?;
         let chunks = staged.sent.chunks;

@@ -7,11 +7,11 @@ use domicile_crypto::travel::{Sealer, Unit};
 use domicile_crypto::{Key32, SubjectSecret, aad, hpke, open, sha256};
 use domicile_proto::transfer::v1::GetKeyReleaseResponse;
 use domicile_transfer_protocol::release::{Chunk, KeyRelease};
-use domicile_transfer_protocol::rows::{ControlRows, SecretRow};
+use domicile_transfer_protocol::rows::{ConsentEventRow, ControlRows, SecretRow};
 use domicile_transfer_protocol::source::ReleaseInputs;
 use domicile_transfer_protocol::store::Driver;
 use domicile_transfer_protocol::{Digest, Source, SourceFacts, State, TransferStore};
-use domicile_types::{Code, Error, RegionId, Result, SubjectId, TransferId};
+use domicile_types::{Code, Error, RegionId, Result, Role, SubjectId, Timestamp, TransferId};
 
 use super::Transfers;
 use super::streams::{Route, stored_head};
@@ -19,6 +19,8 @@ use crate::convert;
 
 /// Control rows sealed in pieces of this many bytes.
 const CONTROL_PIECE: usize = 512 * 1024;
+/// The largest key release; it is refused before the point of no return, not after it.
+const MOST_RELEASE: usize = 48 * 1024 * 1024;
 /// How often control rows may change between sealing and committing before the step gives up for now.
 const TRIES: u32 = 5;
 
@@ -49,6 +51,9 @@ impl<S: TransferStore> Transfers<S> {
         }
         let control = self.control_rows(row).await?;
         let release = self.seal_release(row, &control).await?;
+        if release.encode().len() > MOST_RELEASE {
+            return Err(Error::new(Code::TooLarge).at("control rows"));
+        }
         let key_release =
             serde_json::to_vec(&release).map_err(|cause| Error::new(Code::Internal).because(cause))?;
         let inputs = ReleaseInputs {
@@ -90,6 +95,7 @@ impl<S: TransferStore> Transfers<S> {
             account.name = open_field(&self.region, &key, &sealed, "name", sealed.name.as_deref())?;
         }
         control.secrets = self.travelling_secrets(row.subject).await?;
+        complete_consent(&mut control, row, self.ctx.now());
         Ok(control)
     }
 
@@ -154,6 +160,25 @@ impl<S: TransferStore> Transfers<S> {
             serde_json::from_slice(&kept).map_err(|cause| Error::new(Code::Internal).because(cause))?;
         Ok(convert::key_release(release))
     }
+}
+
+/// The consent as it stands once the transfer is complete: in the new home it is used, not open.
+fn complete_consent(control: &mut ControlRows, row: &Source, now: Timestamp) {
+    let Some(given) = &row.consent else { return };
+    for consent in control.consents.iter_mut().filter(|consent| consent.consent == given.id) {
+        consent.status = "completed".to_owned();
+        consent.ended_at = Some(now);
+    }
+    let lines = control.events.iter().filter(|event| event.consent == given.id);
+    let last = lines.map(|event| event.sequence).max().unwrap_or(0);
+    control.events.push(ConsentEventRow {
+        consent: given.id,
+        sequence: last + 1,
+        event: "completed".to_owned(),
+        actor: None,
+        role: Role::System.as_str().to_owned(),
+        at: now,
+    });
 }
 
 fn open_field(

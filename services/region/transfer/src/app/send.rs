@@ -41,6 +41,9 @@ pub struct PageWanted {
     pub only: Vec<(ItemId, u32)>,
 }
 
+/// Rows a destination may name at once; small, because their sizes are not known beforehand.
+pub(super) const MOST_NAMED: usize = 50;
+
 /// A row with the key its payload is sealed under.
 struct Keyed {
     row: FeedRow,
@@ -69,8 +72,9 @@ impl<S: TransferStore> Transfers<S> {
         if row.abort.is_some() {
             return Err(Error::new(Code::ConsentWithdrawn));
         }
-        if row.consent.is_none() {
-            return Err(Error::new(Code::ConsentMissing));
+        let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
+        if consent.expires_at <= self.ctx.now() {
+            return Err(Error::new(Code::ConsentExpired));
         }
         if !row.state.copies() {
             return Err(Error::new(Code::TransferState).at(row.state.as_str()));
@@ -104,6 +108,9 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     async fn wanted_rows(&self, row: &Source, wanted: &PageWanted) -> Result<(Vec<FeedRow>, u64, u64)> {
+        if wanted.only.len() > MOST_NAMED {
+            return Err(Error::new(Code::TooLarge).at("only"));
+        }
         if wanted.only.is_empty() {
             let rows = wanted.rows.clamp(1, self.options.settings.page_rows);
             let bytes = self.options.settings.page_bytes;

@@ -181,6 +181,7 @@ pub(super) fn view(view: &View) -> pb::View {
         ready_to_close: view.plan.state == State::Shredded,
         deadline_micros: micros(view.deadline),
         compare: view.plan.compare,
+        close: view.plan.close,
     }
 }
 
