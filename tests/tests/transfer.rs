@@ -173,24 +173,21 @@ async fn receipt_is_whole(client: &domicile_cli::Client, transfer: &str) -> Outc
 }
 
 async fn a_withdrawal_ends_every_state_and_blocks_nothing(backend: Backend) -> Outcome<()> {
-    let (world, practice) = world(backend, &Tuning::default()).await?;
+    // So slow that a withdrawal in mid-copy is in mid-copy.
+    let transfer = "freeze_lag_rows = 0\npage_rows = 5\nbytes_per_second = 2000".to_owned();
+    let (world, practice) = world(backend, &Tuning { transfer, ..Tuning::default() }).await?;
     let patient = world.patient("eu", &practice, "bruno").await?;
     let mut written = Written::default();
     written.fill(&practice.home, &patient.subject, 30, "kept").await?;
-    // Offered, consented, and copying (held there by an operator so that the test is sure of it).
     for stage in ["offered", "consented", "copying"] {
         let moving = patient.ask("ca").await?;
         if stage != "offered" {
             patient.consent(&moving).await?;
         }
         if stage == "copying" {
-            patient.reaches(&moving.id, TransferState::Copying).await.ok();
+            patient.reaches(&moving.id, TransferState::Copying).await?;
         }
-        match patient.withdraw(&moving).await {
-            Ok(()) => {}
-            // The move may be faster than the withdrawal; then it has completed, and says so.
-            Err(error) => return Err(format!("{stage}: {error}").into()),
-        }
+        patient.withdraw(&moving).await.map_err(|error| format!("{stage}: {error}"))?;
         let again = patient.withdraw(&moving).await;
         assert!(again.is_ok(), "withdrawing twice is withdrawing once: {again:?}");
         let ended = patient.reaches(&moving.id, TransferState::Aborted).await?;

@@ -57,7 +57,8 @@ impl Foundation {
             settings.region.clone(),
             ctx.clone(),
         ));
-        let pseudonyms: Arc<dyn Pseudonyms> = Arc::new(RegionPseudonyms(Arc::clone(&keyring)));
+        let pseudonyms: Arc<dyn Pseudonyms> =
+            Arc::new(RegionPseudonyms { keyring: Arc::clone(&keyring), region: settings.region.clone() });
         let store = Store::open(&database, ctx.clone(), Arc::clone(&pseudonyms)).await?;
         Ok(Self { settings, policies, ctx, signing, key_store, keyring, pseudonyms, store, database, peers })
     }

@@ -382,13 +382,16 @@ pub async fn collisions(tx: &Tx, transfer: TransferId) -> Result<u64> {
     Ok(items + tx.scalar::<u64>(objects, values![transfer]).await?.unwrap_or(0))
 }
 
-/// Destination: adopted rows whose payload is still in travel form, at most `limit`.
+/// Destination: adopted rows whose payload is still in travel form: of one page, whose size is bounded,
+/// and at most `limit`.
 ///
 /// # Errors
 /// As [`Tx::all`].
 pub async fn travelling(tx: &Tx, transfer: TransferId, limit: u32) -> Result<Vec<StagedRow>> {
-    let sql = "SELECT item_id, version, revision, page_id, position, last, digest, sealed_header, sealed_payload, \
-               object_id FROM staged_row WHERE transfer_id = $1 ORDER BY page_id, position LIMIT $2";
+    let sql = "SELECT item_id, version, revision, page_id, position, last, digest, sealed_header, \
+               sealed_payload, object_id FROM staged_row WHERE transfer_id = $1 AND page_id = \
+               (SELECT page_id FROM staged_row WHERE transfer_id = $1 ORDER BY page_id LIMIT 1) \
+               ORDER BY position LIMIT $2";
     tx.all(sql, values![transfer, limit]).await
 }
 

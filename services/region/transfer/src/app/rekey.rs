@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use domicile_crypto::object::{ObjectPlace, ObjectSealer};
-use domicile_crypto::travel::Unit;
+use domicile_crypto::travel::{Opener, Unit};
 use domicile_crypto::{Key32, TransferKey, aad, seal, sha256};
 use domicile_objects::{ObjectName, ObjectPrefix};
 use domicile_transfer_protocol::rows::{RekeyedRow, SourceObject, StagedObject, TravellingRow};
 use domicile_transfer_protocol::{Destination, DestinationFacts, Digest, State, TransferStore};
-use domicile_types::{Code, Error, Result, TransferId};
-use futures::stream::{self, StreamExt as _};
+use domicile_types::{Code, Error, PageId, Result, TransferId};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeMap;
 
 use super::Transfers;
@@ -19,7 +19,7 @@ use super::send::chunk_of;
 use super::streams::{Route, frame, opener};
 
 /// Rows sealed again in one transaction.
-const BATCH: u32 = 200;
+const BATCH: u32 = 500;
 /// Staged rows and pages dropped in one transaction.
 const PURGE_BATCH: u32 = 2_000;
 /// Bytes a travel chunk has beyond its plaintext.
@@ -60,25 +60,26 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     async fn rekey_rows(&self, row: &Destination) -> Result<()> {
-        loop {
-            let rows = self.store.travelling(row.transfer, BATCH).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let key = self.travel_key(row.transfer).await?;
-            let again = self.rekey_batch(row, &key, rows).await?;
+        let mut rows = self.store.travelling(row.transfer, BATCH).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let key = self.travel_key(row.transfer).await?;
+        let openers = openers(row, &key, &self.store.staged_pages(row.transfer).await?)?;
+        while !rows.is_empty() {
+            let again = self.rekey_batch(&openers, rows).await?;
             self.ctx.faults.hit("rekey.before_batch");
             self.store.rekey(row.transfer, again).await?;
+            rows = self.store.travelling(row.transfer, BATCH).await?;
         }
+        Ok(())
     }
 
     async fn rekey_batch(
         &self,
-        row: &Destination,
-        key: &Key32,
+        openers: &BTreeMap<PageId, Opener>,
         rows: Vec<TravellingRow>,
     ) -> Result<Vec<RekeyedRow>> {
-        let openers = openers(row, key, &self.store.staged_pages(row.transfer).await?)?;
         let mut again = Vec::with_capacity(rows.len());
         let mut keys: BTreeMap<_, (u32, Key32)> = BTreeMap::new();
         for mut travelling in rows {
@@ -113,11 +114,13 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     async fn rekey_objects(&self, row: &Destination) -> Result<()> {
-        for (object, staged) in self.store.travelling_objects(row.transfer).await? {
-            let key = self.travel_key(row.transfer).await?;
-            self.rekey_object(row, &key, &object, &staged).await?;
-        }
-        Ok(())
+        let open = self.store.travelling_objects(row.transfer).await?;
+        stream::iter(open.into_iter().map(Ok))
+            .try_for_each_concurrent(self.options.settings.objects_at_once, |(object, staged)| async move {
+                let key = self.travel_key(row.transfer).await?;
+                self.rekey_object(row, &key, &object, &staged).await
+            })
+            .await
     }
 
     async fn rekey_object(
