@@ -449,33 +449,18 @@ pub async fn page_end(
 /// # Errors
 /// As [`Tx::execute`].
 pub async fn rekey(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: &[RekeyedRow]) -> Result<()> {
-    let places = |width: usize, offset: usize| {
-        let row = |at: usize| {
-            let places: Vec<String> =
-                (0..width).map(|column| format!("${}", offset + at * width + column)).collect();
-            format!("({})", places.join(", "))
-        };
-        (0..rows.len()).map(row).collect::<Vec<_>>().join(", ")
-    };
-    let sql = format!(
-        "UPDATE item SET key_version = v.column3, digest = v.column4, sealed = v.column5 FROM (VALUES {}) AS v \
-         WHERE item.subject_id = $1 AND item.item_id = v.column1 AND item.version = v.column2 AND item.sealed IS NULL",
-        places(5, 2)
-    );
-    let mut values = values![subject];
+    // One statement a row: a join over freshly filled tables, which have no statistics yet, made
+    // PostgreSQL read the whole record for each row (measured: 47 s instead of 9 s for 20,000 rows).
+    let update = "UPDATE item SET key_version = $4, digest = $5, sealed = $6 \
+                  WHERE item_id = $1 AND version = $2 AND subject_id = $3 AND sealed IS NULL";
+    let drop = "DELETE FROM staged_row WHERE transfer_id = $1 AND item_id = $2 AND version = $3";
     for row in rows {
-        values.extend(values![row.item, row.version, row.key_version, row.digest.0, row.sealed.clone()]);
+        let values =
+            values![row.item, row.version, subject, row.key_version, row.digest.0, row.sealed.clone()];
+        tx.execute(update, values).await?;
+        tx.execute(drop, values![transfer, row.item, row.version]).await?;
     }
-    tx.execute(&sql, values).await?;
-    let sql = format!(
-        "DELETE FROM staged_row WHERE transfer_id = $1 AND (item_id, version) IN (VALUES {})",
-        places(2, 2)
-    );
-    let mut values = values![transfer];
-    for row in rows {
-        values.extend(values![row.item, row.version]);
-    }
-    tx.execute(&sql, values).await.map(drop)
+    Ok(())
 }
 
 /// Destination: whether anything of the record is still in travel form.
