@@ -298,22 +298,28 @@ async fn no_moment_has_a_gap(backend: Backend) {
     }
     let looker = bench.region.store(&Ctx::system()).await.unwrap();
     let bench = Arc::new(bench);
-    let changes = (0..160_usize).map(|n| {
-        let (bench, subject) = (Arc::clone(&bench), subjects[n % subjects.len()]);
-        tokio::spawn(async move {
-            if n % 5 == 0 {
-                bench.store.audit_now(&request("record.item.read"), AuditFacts::ok()).await.is_ok()
-            } else {
-                change(&bench, subject).await
-            }
-        })
-    });
-    let changes: Vec<_> = changes.collect();
     let mut looks = 0;
-    while changes.iter().any(|change| !change.is_finished()) {
-        dies.0.store(looks % 2, Ordering::SeqCst);
-        assert_eq!(gaps(&outbox(&looker).await), 0);
-        looks += 1;
+    // On a fast database a round may be over before there were three looks: then another.
+    for _ in 0..50 {
+        let changes = (0..160_usize).map(|n| {
+            let (bench, subject) = (Arc::clone(&bench), subjects[n % subjects.len()]);
+            tokio::spawn(async move {
+                if n % 5 == 0 {
+                    bench.store.audit_now(&request("record.item.read"), AuditFacts::ok()).await.is_ok()
+                } else {
+                    change(&bench, subject).await
+                }
+            })
+        });
+        let changes: Vec<_> = changes.collect();
+        while changes.iter().any(|change| !change.is_finished()) {
+            dies.0.store(looks % 2, Ordering::SeqCst);
+            assert_eq!(gaps(&outbox(&looker).await), 0);
+            looks += 1;
+        }
+        if looks > 2 {
+            break;
+        }
     }
     assert!(looks > 2);
     assert_eq!(gaps(&outbox(&looker).await), 0);
