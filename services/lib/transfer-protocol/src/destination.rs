@@ -386,13 +386,4 @@ impl DestinationFacts {
         row.refused = Some(cause.as_str().to_owned());
         Some(DestinationChange::row(row))
     }
-
-    /// The cause is gone; `None` when there was none.
-    #[must_use]
-    pub fn relent(&self) -> Option<DestinationChange> {
-        self.row.refused.as_ref()?;
-        let mut row = self.row.clone();
-        row.refused = None;
-        Some(DestinationChange::row(row))
-    }
 }

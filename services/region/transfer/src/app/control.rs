@@ -281,8 +281,7 @@ impl<S: TransferStore> Transfers<S> {
         }
     }
 
-    /// A source past the point of no return says why it stands still; the destination forgets a cause
-    /// that has passed.
+    /// A source past the point of no return says why it stands still.
     async fn note_outcome(&self, transfer: TransferId, outcome: &Result<()>) -> Result<()> {
         let Err(error) = outcome else { return Ok(()) };
         tracing::debug!(%transfer, code = error.code().as_str(), place = error.place(), cause = ?error, "a step was refused");
