@@ -98,7 +98,7 @@ impl Backups {
     async fn covered(&self, engine: &Engine) -> Result<String> {
         let sql = "SELECT pg_current_wal_lsn()::text AS lsn, \
                    pg_walfile_name(pg_current_wal_lsn()) AS segment";
-        let rows = query(&engine.writer, sql, Vec::new()).await?;
+        let rows = query(&engine.writer.pool, sql, Vec::new()).await?;
         let row = rows.first().ok_or_else(|| Error::new(Code::StoreUnavailable))?;
         let (lsn, segment): (String, String) = (row.get("lsn")?, row.get("segment")?);
         if !self.settings.production {
@@ -107,7 +107,7 @@ impl Backups {
         let sql = "SELECT EXISTS (SELECT 1 FROM pg_stat_archiver WHERE last_archived_wal >= $2) \
                      OR EXISTS (SELECT 1 FROM pg_stat_replication WHERE flush_lsn >= $1::pg_lsn) AS covered";
         for _ in 0..LOOKS {
-            let rows = query(&engine.writer, sql, values![&lsn, &segment]).await?;
+            let rows = query(&engine.writer.pool, sql, values![&lsn, &segment]).await?;
             if rows.first().map_or(Ok(false), |row| row.get("covered"))? {
                 return Ok(lsn);
             }
@@ -129,7 +129,7 @@ async fn copy(url: &str, to: &Path) -> Result<()> {
     // A connection of its own: the writer goes on meanwhile.
     let pool =
         Pool { url, purpose: Use::Write, connections: 1, tls: false, acquire: CONNECT, schema: "public" };
-    let connection = pool.open().await?;
+    let connection = pool.open().await?.pool;
     let path = part
         .to_str()
         .ok_or_else(|| Error::new(Code::ConfigurationInvalid).at("database.backup_directory"))?;

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, SubjectId};
+use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, SubjectId, Timestamp};
 use futures::future::BoxFuture;
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, IsolationLevel, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait as _,
+    ConnectionTrait as _, DatabaseConnection, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _,
 };
 use tracing::Instrument as _;
 
 use crate::audit::{Auditor, Names, OUTBOX, Unready, entries, outbox_row};
 use crate::failure::{self, Kind, StoreFailure};
+use crate::hot::Hot;
 use crate::lanes::Drawn;
 use crate::scope::{self, Scope};
 use crate::settings::Backend;
-use crate::tx::{OnConflict, Tx};
-use crate::values;
+use crate::tx::{Link, OnConflict, Tx};
 
 /// How often a transaction that loses against others is run.
 const TRIES: u32 = 10;
@@ -36,9 +36,27 @@ pub(crate) struct Engine {
     pub(crate) backend: Backend,
     pub(crate) region: RegionId,
     pub(crate) ctx: Ctx,
-    pub(crate) writer: DatabaseConnection,
-    pub(crate) reader: DatabaseConnection,
-    pub(crate) sequencer: Option<DatabaseConnection>,
+    pub(crate) writer: Access,
+    pub(crate) reader: Access,
+    pub(crate) sequencer: Option<Access>,
+}
+
+/// The connections of one purpose.
+pub(crate) struct Access {
+    /// The pool, as the ORM sees it: for checks, migrations and SQLite's transactions.
+    pub(crate) pool: DatabaseConnection,
+    /// PostgreSQL's connections for transactions.
+    pub(crate) hot: Option<Arc<Hot>>,
+}
+
+impl Access {
+    async fn close(&self) -> Result<()> {
+        match &self.hot {
+            Some(hot) => hot.close().await,
+            None => self.pool.close_by_ref().await.map_err(failure::from_db)?,
+        }
+        Ok(())
+    }
 }
 
 /// Which connection a transaction takes, and how it is isolated.
@@ -115,12 +133,10 @@ impl Engine {
     }
 
     async fn attempt<T>(&self, plan: &Plan, names: &Names, work: &impl Work<T>) -> Result<T, Ended> {
-        let txn = self.begin(plan.mode).await?;
+        let now = self.ctx.now();
+        let link = self.begin(plan, now).await?;
         let scope = plan.audit.as_ref().map(|(scope, _)| Arc::clone(scope));
-        let tx = Tx::new(txn, self, scope);
-        if self.backend == Backend::Postgres {
-            enter(&tx, plan.scope).await.map_err(|error| ended(&tx, error))?;
-        }
+        let tx = Tx::new(link, now, self, scope);
         let value = match work(&tx).await {
             Ok(value) => value,
             Err(error) => return Err(roll_back(tx, error).await),
@@ -128,6 +144,10 @@ impl Engine {
         if let Some(failure) = tx.failure() {
             // The closure swallowed a failed statement. PostgreSQL would answer COMMIT with a quiet ROLLBACK.
             return Err(roll_back(tx, failure::error(failure)).await);
+        }
+        if plan.mode == Mode::Read {
+            tokio::spawn(done(tx));
+            return Ok(value);
         }
         let drawn = match record(&tx, plan, names).await {
             Ok(drawn) => drawn,
@@ -147,32 +167,39 @@ impl Engine {
         Ok(value)
     }
 
-    async fn begin(&self, mode: Mode) -> Result<DatabaseTransaction, Ended> {
-        let pool = match mode {
-            Mode::Read => &self.reader,
-            Mode::Write | Mode::Serializable => &self.writer,
-            Mode::Sequence => match (self.backend, &self.sequencer) {
-                (Backend::Sqlite, _) => &self.writer,
-                (Backend::Postgres, Some(pool)) => pool,
-                (Backend::Postgres, None) => {
-                    let missing = Error::new(Code::ConfigurationMissing).at("database.sequencer_url");
-                    return Err(Ended::Failed(missing));
-                }
-            },
+    /// Begins, on PostgreSQL in its scope at once.
+    async fn begin(&self, plan: &Plan, now: Timestamp) -> Result<Link, Ended> {
+        let access = self.access(plan.mode)?;
+        let begun = match &access.hot {
+            Some(hot) => {
+                let begun = hot.begin(&beginning(plan, now)).await;
+                begun.map(Link::postgres).map_err(|error| StoreFailure::from_sqlx(&error))
+            }
+            None => {
+                let sqlite_transaction_mode =
+                    (plan.mode != Mode::Read).then_some(SqliteTransactionMode::Immediate);
+                let options = TransactionOptions { sqlite_transaction_mode, ..Default::default() };
+                let begun = access.pool.begin_with_options(options).await;
+                begun.map(Link::Sqlite).map_err(|error| StoreFailure::from_db(&error))
+            }
         };
-        let options = TransactionOptions {
-            isolation_level: (self.backend == Backend::Postgres && mode == Mode::Serializable)
-                .then_some(IsolationLevel::Serializable),
-            access_mode: None,
-            sqlite_transaction_mode: (self.backend == Backend::Sqlite && mode != Mode::Read)
-                .then_some(SqliteTransactionMode::Immediate),
-        };
-        pool.begin_with_options(options).await.map_err(|error| {
-            let failure = StoreFailure::from_db(&error);
+        begun.map_err(|failure| {
             let again = failure.kind() == Kind::Contended;
             let error = failure::error(failure);
             if again { Ended::Lost(error) } else { Ended::Failed(error) }
         })
+    }
+
+    fn access(&self, mode: Mode) -> Result<&Access, Ended> {
+        match (mode, self.backend, &self.sequencer) {
+            (Mode::Read, ..) => Ok(&self.reader),
+            (Mode::Write | Mode::Serializable, ..) | (Mode::Sequence, Backend::Sqlite, _) => Ok(&self.writer),
+            (Mode::Sequence, Backend::Postgres, Some(sequencer)) => Ok(sequencer),
+            (Mode::Sequence, Backend::Postgres, None) => {
+                let missing = Error::new(Code::ConfigurationMissing).at("database.sequencer_url");
+                Err(Ended::Failed(missing))
+            }
+        }
     }
 
     /// On SQLite, moves the write-ahead log into the file and empties it, so that nothing of a deleted
@@ -186,7 +213,7 @@ impl Engine {
             for tried in 1..=TRIES {
                 let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
                 let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
-                let row = engine.writer.query_one_raw(statement).await.map_err(failure::from_db)?;
+                let row = engine.writer.pool.query_one_raw(statement).await.map_err(failure::from_db)?;
                 let busy: Option<i64> = row.and_then(|row| row.try_get_by_index(0).ok());
                 if busy == Some(0) {
                     return Ok(());
@@ -200,24 +227,33 @@ impl Engine {
 
     /// Waits for what runs and closes every connection.
     pub(crate) async fn close(&self) -> Result<()> {
-        let pools = [Some(&self.reader), self.sequencer.as_ref(), Some(&self.writer)];
-        for pool in pools.into_iter().flatten() {
-            pool.close_by_ref().await.map_err(failure::from_db)?;
+        for access in [Some(&self.reader), self.sequencer.as_ref(), Some(&self.writer)].into_iter().flatten() {
+            access.close().await?;
         }
         Ok(())
     }
 }
 
-/// Tells the policies for whom the transaction acts, for its duration alone.
-async fn enter(tx: &Tx, scope: Scope) -> Result<()> {
-    let settings = scope::settings(scope, tx.now());
-    let mut calls = Vec::with_capacity(settings.len());
-    let mut values = Vec::with_capacity(settings.len());
-    for (name, value) in settings {
-        values.extend(values![value]);
-        calls.push(format!("set_config('{name}', ${}, true)", values.len()));
+/// What begins a transaction on PostgreSQL: its isolation, and for its duration alone the settings that
+/// tell the policies for whom it acts. The values are ids, digits and words of ours, so they need no quoting.
+fn beginning(plan: &Plan, now: Timestamp) -> String {
+    let mut sql = String::with_capacity(200);
+    sql.push_str(match plan.mode {
+        Mode::Serializable => "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        Mode::Read | Mode::Write | Mode::Sequence => "BEGIN",
+    });
+    for (name, value) in scope::settings(plan.scope, now) {
+        debug_assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+        sql.push_str(&format!("; SET LOCAL {name} = '{value}'"));
     }
-    tx.rows(&format!("SELECT {}", calls.join(", ")), values).await.map(drop)
+    sql
+}
+
+/// Ends a transaction that only read. Nobody waits for it.
+async fn done(tx: Tx) {
+    if tx.link.rollback().await.is_err() {
+        tracing::debug!("the end of a read was not answered");
+    }
 }
 
 /// Writes the audit entries the closure asked for; `None` when it asked for none.
@@ -241,7 +277,7 @@ async fn record(tx: &Tx, plan: &Plan, names: &Names) -> Result<Option<Drawn>, Un
 
 async fn roll_back(tx: Tx, error: Error) -> Ended {
     let ended = ended(&tx, error);
-    if tx.txn.rollback().await.is_err() {
+    if tx.link.rollback().await.is_err() {
         // The connection is broken; the pool throws it away and the server rolls back.
         tracing::warn!("a rollback was not answered");
     }
@@ -255,13 +291,12 @@ fn ended(tx: &Tx, error: Error) -> Ended {
 /// Commits. Numbers of the audit log are kept, drawn again when the server says that nothing happened,
 /// and lost when it says nothing.
 async fn commit(tx: Tx, drawn: Option<Drawn>) -> Result<(), Ended> {
-    let Err(error) = tx.txn.commit().await else {
+    let Err(failure) = tx.link.commit().await else {
         if let Some(drawn) = drawn {
             drawn.keep();
         }
         return Ok(());
     };
-    let failure = StoreFailure::from_db(&error);
     let ended = match failure.kind() {
         Kind::Contended => Ended::Lost(failure::error(failure)),
         Kind::Unique | Kind::Refused | Kind::Exhausted => Ended::Failed(failure::error(failure)),

@@ -13,7 +13,7 @@ use crate::audit::{OUTBOX, outbox_row};
 use crate::engine::{Engine, backoff};
 use crate::failure::{Kind, StoreFailure};
 use crate::lanes::Writer;
-use crate::settings::Backend;
+use crate::value::Bound;
 
 /// The most entries of one flush.
 const BATCH: usize = 512;
@@ -98,14 +98,12 @@ struct Unwritten {
 
 /// One statement, so one durable commit. The event id makes it safe to repeat after a lost answer.
 async fn write<'a>(engine: &Engine, entries: impl Iterator<Item = &'a Entry>) -> Result<(), Unwritten> {
-    let statement =
-        statement(engine.backend, entries).map_err(|failure| Unwritten { failure, certainly: true })?;
+    let rows: Vec<_> = entries.map(outbox_row).collect();
     let mut certainly = true;
     let mut tried = 0;
     loop {
         tried += 1;
-        let Err(error) = engine.writer.execute_raw(statement.clone()).await else { return Ok(()) };
-        let failure = StoreFailure::from_db(&error);
+        let Err(failure) = append(engine, rows.clone()).await else { return Ok(()) };
         certainly &= failure.kind() != Kind::Unreachable;
         let again = matches!(failure.kind(), Kind::Contended | Kind::Unreachable | Kind::Exhausted);
         if !again || tried >= TRIES {
@@ -115,18 +113,16 @@ async fn write<'a>(engine: &Engine, entries: impl Iterator<Item = &'a Entry>) ->
     }
 }
 
-fn statement<'a>(
-    backend: Backend,
-    entries: impl Iterator<Item = &'a Entry>,
-) -> Result<Statement, StoreFailure> {
-    let rows: Vec<_> = entries.map(outbox_row).collect();
+async fn append(engine: &Engine, rows: Vec<Vec<Bound>>) -> Result<(), StoreFailure> {
     let end = " ON CONFLICT DO NOTHING";
-    let (backend, (sql, values)) = match backend {
-        Backend::Postgres => {
-            let made = crate::bulk::unnest("audit_outbox", OUTBOX, rows, end);
-            (DbBackend::Postgres, made.map_err(|_| StoreFailure::bug("audit entries"))?)
-        }
-        Backend::Sqlite => (DbBackend::Sqlite, crate::bulk::multi_row("audit_outbox", OUTBOX, rows, end)),
-    };
-    Ok(Statement::from_sql_and_values(backend, sql, values.into_iter().map(|value| value.0)))
+    if let Some(hot) = &engine.writer.hot {
+        let made = crate::bulk::unnest("audit_outbox", OUTBOX, rows, end);
+        let (sql, values) = made.map_err(|_| StoreFailure::bug("audit entries"))?;
+        return hot.execute(&sql, values).await.map(drop).map_err(|error| StoreFailure::from_sqlx(&error));
+    }
+    let (sql, values) = crate::bulk::multi_row("audit_outbox", OUTBOX, rows, end);
+    let values = values.into_iter().map(|value| value.0);
+    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+    let done = engine.writer.pool.execute_raw(statement).await;
+    done.map(drop).map_err(|error| StoreFailure::from_db(&error))
 }

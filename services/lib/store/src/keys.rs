@@ -44,7 +44,7 @@ impl KeyStore {
             schema: KEYS_SCHEMA,
         };
         let writer = pool(Use::Write).open().await?;
-        check::keys(&writer, backend).await?;
+        check::keys(&writer.pool, backend).await?;
         let reader = pool(Use::Read).open().await?;
         let region = settings.region.clone();
         Ok(Self { engine: Arc::new(Engine { backend, region, ctx, writer, reader, sequencer: None }) })

@@ -46,6 +46,7 @@ mod engine;
 pub mod failure;
 mod flush;
 mod health;
+mod hot;
 mod keys;
 mod lanes;
 mod migrate;

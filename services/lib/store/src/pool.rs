@@ -10,7 +10,9 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use crate::engine::Access;
 use crate::failure;
+use crate::hot::{Hot, SPARE};
 use crate::settings::{Backend, sqlite_path};
 
 /// How long SQLite waits for another process's lock.
@@ -44,10 +46,16 @@ pub(crate) struct Pool<'a> {
 
 impl Pool<'_> {
     /// Connects.
-    pub(crate) async fn open(self) -> Result<DatabaseConnection> {
+    pub(crate) async fn open(self) -> Result<Access> {
         match Backend::of(self.url)? {
-            Backend::Postgres => Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(postgres(self).await?)),
-            Backend::Sqlite => sqlite(&sqlite_path(self.url)?, self).await,
+            Backend::Postgres => {
+                let pool = postgres(self).await?;
+                let hot = Hot::new(pool.clone(), self.connections.max(1), self.acquire);
+                Ok(Access { pool: SqlxPostgresConnector::from_sqlx_postgres_pool(pool), hot: Some(hot) })
+            }
+            Backend::Sqlite => {
+                Ok(Access { pool: sqlite(&sqlite_path(self.url)?, self).await?, hot: None })
+            }
         }
     }
 }
@@ -82,7 +90,7 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
             return Err(Error::new(Code::ConfigurationUnsafe).at("database.url: the server has no TLS 1.3"));
         }
     }
-    let connections = if purpose == Use::Migrate { 1 } else { connections.max(1) };
+    let connections = if purpose == Use::Migrate { 1 } else { connections.max(1) + SPARE };
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(acquire)

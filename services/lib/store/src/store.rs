@@ -214,12 +214,12 @@ async fn connect(settings: &Settings, ctx: Ctx) -> Result<Engine> {
     let acquire = settings.acquire;
     let pool = |url, purpose, connections| Pool { url, purpose, connections, tls, acquire, schema: "public" };
     let writer = pool(&settings.url, Use::Write, settings.max_connections).open().await?;
-    check::data(&writer, backend).await?;
+    check::data(&writer.pool, backend).await?;
     let reader = pool(&settings.url, Use::Read, settings.max_connections).open().await?;
     let sequencer = match (&settings.sequencer_url, backend) {
         (Some(url), Backend::Postgres) => {
             let pool = pool(url, Use::Write, 2).open().await?;
-            check::sequencer(&pool).await?;
+            check::sequencer(&pool.pool).await?;
             Some(pool)
         }
         _ => None,

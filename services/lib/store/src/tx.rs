@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, Timestamp};
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, Statement, Value};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::audit::AuditFacts;
 use crate::engine::Engine;
 use crate::failure::{self, Kind, StoreFailure};
+use crate::hot::Lease;
 use crate::settings::Backend;
 use crate::value::{Bound, Column, FromRow, Row};
 
@@ -25,7 +27,7 @@ pub enum OnConflict {
 
 /// An open transaction. Only [`Store`](crate::Store) makes and ends one.
 pub struct Tx {
-    pub(crate) txn: DatabaseTransaction,
+    pub(crate) link: Link,
     backend: Backend,
     region: RegionId,
     ctx: Ctx,
@@ -35,14 +37,76 @@ pub struct Tx {
     failed: Mutex<Option<StoreFailure>>,
 }
 
+/// The connection a transaction is open on.
+pub(crate) enum Link {
+    Postgres(Box<AsyncMutex<Lease>>),
+    Sqlite(DatabaseTransaction),
+}
+
+impl Link {
+    pub(crate) fn postgres(lease: Lease) -> Self {
+        Self::Postgres(Box::new(AsyncMutex::new(lease)))
+    }
+
+    async fn execute(&self, sql: &str, values: Vec<Bound>) -> Result<u64, StoreFailure> {
+        match self {
+            Self::Postgres(lease) => {
+                lease.lock().await.execute(sql, values).await.map_err(|error| StoreFailure::from_sqlx(&error))
+            }
+            Self::Sqlite(txn) => {
+                let done = txn.execute_raw(sqlite(sql, values)).await;
+                done.map(|result| result.rows_affected()).map_err(|error| StoreFailure::from_db(&error))
+            }
+        }
+    }
+
+    async fn rows(&self, sql: &str, values: Vec<Bound>) -> Result<Vec<Row>, StoreFailure> {
+        match self {
+            Self::Postgres(lease) => {
+                let rows = lease.lock().await.rows(sql, values).await;
+                let rows = rows.map_err(|error| StoreFailure::from_sqlx(&error))?;
+                Ok(rows.into_iter().map(|row| Row(row.into())).collect())
+            }
+            Self::Sqlite(txn) => {
+                let rows = txn.query_all_raw(sqlite(sql, values)).await;
+                let rows = rows.map_err(|error| StoreFailure::from_db(&error))?;
+                Ok(rows.into_iter().map(Row).collect())
+            }
+        }
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StoreFailure> {
+        match self {
+            Self::Postgres(lease) => {
+                lease.into_inner().commit().await.map_err(|error| StoreFailure::from_sqlx(&error))
+            }
+            Self::Sqlite(txn) => txn.commit().await.map_err(|error| StoreFailure::from_db(&error)),
+        }
+    }
+
+    pub(crate) async fn rollback(self) -> Result<(), StoreFailure> {
+        match self {
+            Self::Postgres(lease) => {
+                lease.into_inner().rollback().await.map_err(|error| StoreFailure::from_sqlx(&error))
+            }
+            Self::Sqlite(txn) => txn.rollback().await.map_err(|error| StoreFailure::from_db(&error)),
+        }
+    }
+}
+
+fn sqlite(sql: &str, values: Vec<Bound>) -> Statement {
+    let values: Vec<Value> = values.into_iter().map(|value| value.0).collect();
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+}
+
 impl Tx {
-    pub(crate) fn new(txn: DatabaseTransaction, engine: &Engine, audit: Option<Arc<AuditScope>>) -> Self {
+    pub(crate) fn new(link: Link, now: Timestamp, engine: &Engine, audit: Option<Arc<AuditScope>>) -> Self {
         Self {
-            txn,
+            link,
             backend: engine.backend,
             region: engine.region.clone(),
             ctx: engine.ctx.clone(),
-            now: engine.ctx.now(),
+            now,
             audit,
             facts: Mutex::new(Vec::new()),
             failed: Mutex::new(None),
@@ -89,8 +153,7 @@ impl Tx {
     /// [`Code::Internal`] otherwise. After an error the transaction can only end: it rolls back even
     /// when the closure swallows the error, so test with `ON CONFLICT`, never by failing.
     pub async fn execute(&self, sql: &str, values: Vec<Bound>) -> Result<u64> {
-        let done = self.txn.execute_raw(self.statement(sql, values)).await;
-        done.map(|result| result.rows_affected()).map_err(|error| self.fail(error))
+        self.link.execute(sql, values).await.map_err(|failure| self.fail(failure))
     }
 
     /// The one row a query answers with, or none.
@@ -130,8 +193,7 @@ impl Tx {
     /// # Errors
     /// As [`Tx::execute`].
     pub async fn rows(&self, sql: &str, values: Vec<Bound>) -> Result<Vec<Row>> {
-        let rows = self.txn.query_all_raw(self.statement(sql, values)).await;
-        rows.map(|rows| rows.into_iter().map(Row).collect()).map_err(|error| self.fail(error))
+        self.link.rows(sql, values).await.map_err(|failure| self.fail(failure))
     }
 
     /// Inserts many rows at once: by UNNEST on PostgreSQL, in multi-row VALUES on SQLite. Each row
@@ -199,18 +261,7 @@ impl Tx {
         self.failure().is_some_and(|failure| failure.kind() == Kind::Contended)
     }
 
-    fn statement(&self, sql: &str, values: Vec<Bound>) -> Statement {
-        let backend = match self.backend {
-            Backend::Postgres => DbBackend::Postgres,
-            Backend::Sqlite => DbBackend::Sqlite,
-        };
-        let values: Vec<Value> = values.into_iter().map(|value| value.0).collect();
-        Statement::from_sql_and_values(backend, sql, values)
-    }
-
-    fn fail(&self, error: DbErr) -> Error {
-        let failure = StoreFailure::from_db(&error);
-        drop(error);
+    fn fail(&self, failure: StoreFailure) -> Error {
         lock(&self.failed).get_or_insert_with(|| failure.clone());
         failure::error(failure)
     }

@@ -42,7 +42,7 @@ pub async fn migrate(owner_url: &str, keys_url: &str, production: bool) -> Resul
             up::<Keys>(pool(keys_url, KEYS_SCHEMA)).await
         }
         Backend::Postgres => {
-            let data = pool(owner_url, "public").open().await?;
+            let data = pool(owner_url, "public").open().await?.pool;
             let lock = format!("SELECT pg_advisory_lock({ADVISORY_LOCK})");
             data.execute_unprepared(&lock).await.map_err(failure::from_db)?;
             protection::require_roles(&data).await?;
@@ -59,7 +59,7 @@ pub async fn migrate(owner_url: &str, keys_url: &str, production: bool) -> Resul
 }
 
 async fn up<M: MigratorTrait>(pool: Pool<'_>) -> Result<()> {
-    let connection = pool.open().await?;
+    let connection = pool.open().await?.pool;
     applied(M::up(&connection, None).await)?;
     connection.close().await.map_err(failure::from_db)
 }
