@@ -16,6 +16,13 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rustls", &["domicile-rpc", "domicile-crypto"]),
     ("tonic-reflection", &["domicile-rpc"]),
     ("tower", &["domicile-rpc"]),
+    ("opentelemetry", &["domicile-telemetry"]),
+    ("opentelemetry_sdk", &["domicile-telemetry"]),
+    ("opentelemetry-otlp", &["domicile-telemetry"]),
+    ("opentelemetry-http", &["domicile-telemetry"]),
+    ("opentelemetry-proto", &["domicile-telemetry"]),
+    ("opentelemetry-appender-tracing", &["domicile-telemetry"]),
+    ("tracing-opentelemetry", &["domicile-telemetry"]),
     ("config", &["domicile-config"]),
     ("argon2", &["domicile-identity"]),
 ];

@@ -13,6 +13,7 @@ use domicile_types::{Code, Error, RegionId, Result};
 use serde::Deserialize;
 
 use crate::load;
+use crate::region::unique;
 use crate::shared::ensure;
 
 pub use notice::{
@@ -20,8 +21,8 @@ pub use notice::{
 };
 pub use period::Period;
 pub use rules::{
-    Age, Agreement, AgreementKind, Breach, Deadline, Deadlines, Law, LocalAge, LocalPeriod, Minors, Outbound,
-    Regulator, Retention, RetentionRule, RetentionStart,
+    Age, Agreement, AgreementKind, Breach, Deadline, Deadlines, Inbound, Law, LocalAge, LocalPeriod, Minors,
+    Outbound, Regulator, Retention, RetentionRule, RetentionStart,
 };
 
 /// A language tag (BCP 47, the primary language alone), such as `de`.
@@ -52,6 +53,9 @@ pub struct RegionPolicy {
     /// Where a record may move, and on what ground (P21).
     #[serde(default)]
     pub outbound: Vec<Outbound>,
+    /// Transfers into this region that the senders' own files do not name (P21).
+    #[serde(default)]
+    pub inbound: Vec<Inbound>,
     /// What others' notices say of this region, by language.
     pub about: BTreeMap<Locale, About>,
     /// The texts of this region, by language.
@@ -88,12 +92,18 @@ impl RegionPolicy {
         self.about.iter().try_for_each(|(locale, about)| about.check(locale))?;
         self.retention.check()?;
         self.notices.check()?;
+        ensure("outbound.to", unique(self.outbound.iter().map(|outbound| &outbound.to)))?;
+        ensure("inbound.from", unique(self.inbound.iter().map(|inbound| &inbound.from)))?;
         for outbound in &self.outbound {
             ensure("outbound.to", outbound.to != self.region)?;
-            let spoken = |locale: &Locale| outbound.text.contains_key(locale);
-            ensure("outbound.text", self.notices.transfer.keys().all(spoken))?;
+            ensure("outbound.text", self.speaks(outbound))?;
         }
-        Ok(())
+        self.inbound.iter().try_for_each(|inbound| ensure("inbound.from", inbound.from != self.region))
+    }
+
+    /// Whether a ground is given in every language of this region's notices.
+    fn speaks(&self, outbound: &Outbound) -> bool {
+        self.notices.transfer.keys().all(|locale| outbound.text.contains_key(locale))
     }
 }
 
@@ -116,32 +126,66 @@ impl Policies {
             }
         }
         files.sort();
-        let policies = files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
-        Self::new(policies)
+        Self::new(files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Parses the files' texts, each with the region's name, and checks that they fit one another.
+    ///
+    /// # Errors
+    /// Configuration errors, each with the file's and the key's name.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        Self::new(texts.into_iter().map(|(name, text)| named(name, text)).collect::<Result<Vec<_>>>()?)
     }
 
     /// Checks that the policies fit one another.
     ///
     /// # Errors
-    /// [`Code::ConfigurationInvalid`] for two of one region, a transfer to a region nobody knows, or
-    /// one whose notice would be in a language the destination's texts lack.
+    /// [`Code::ConfigurationInvalid`] for two of one region, a transfer from or to a region nobody
+    /// knows, one that two files name, or one whose notice would be in a language that one of the two
+    /// regions' texts lacks. The place is the file that names the transfer, and the transfer.
     pub fn new(policies: Vec<RegionPolicy>) -> Result<Self> {
         let count = policies.len();
-        let all = Self(policies.into_iter().map(|policy| (policy.region.clone(), policy)).collect());
+        let mut all = Self(policies.into_iter().map(|policy| (policy.region.clone(), policy)).collect());
         ensure("region", all.0.len() == count && count > 0)?;
         for policy in all.iter() {
             for outbound in &policy.outbound {
-                let place = format!("{}.outbound.{}", policy.region, outbound.to);
-                let Some(destination) = all.0.get(&outbound.to) else {
-                    return Err(Error::new(Code::ConfigurationInvalid).at(place));
-                };
-                let told = |locale: &Locale| {
-                    destination.about.contains_key(locale) && policy.about.contains_key(locale)
-                };
-                ensure(&place, policy.notices.transfer.keys().all(told))?;
+                all.fits(policy, outbound, &format!("{}.toml: outbound.{}", policy.region, outbound.to))?;
+            }
+        }
+        for (from, outbound) in all.brought()? {
+            if let Some(sender) = all.0.get_mut(&from) {
+                sender.outbound.push(outbound);
             }
         }
         Ok(all)
+    }
+
+    /// The transfers that receivers' files bring along, each with its sender.
+    fn brought(&self) -> Result<Vec<(RegionId, Outbound)>> {
+        let mut brought = Vec::new();
+        for policy in self.iter() {
+            for inbound in &policy.inbound {
+                let place = format!("{}.toml: inbound.{}", policy.region, inbound.from);
+                let unknown = || Error::new(Code::ConfigurationInvalid).at(place.clone());
+                let sender = self.0.get(&inbound.from).ok_or_else(unknown)?;
+                let outbound = inbound.outbound(&policy.region);
+                // Two files that speak of one transfer might say different things.
+                ensure(&place, sender.allowed(&policy.region).is_none() && sender.speaks(&outbound))?;
+                self.fits(sender, &outbound, &place)?;
+                brought.push((inbound.from.clone(), outbound));
+            }
+        }
+        Ok(brought)
+    }
+
+    /// Both regions are known and say what they are in every language the sender's people read.
+    fn fits(&self, sender: &RegionPolicy, outbound: &Outbound, place: &str) -> Result<()> {
+        let Some(destination) = self.0.get(&outbound.to) else {
+            return Err(Error::new(Code::ConfigurationInvalid).at(place));
+        };
+        let told =
+            |locale: &Locale| destination.about.contains_key(locale) && sender.about.contains_key(locale);
+        ensure(place, sender.notices.transfer.keys().all(told))
     }
 
     /// Every policy, by the regions' names.
@@ -198,11 +242,15 @@ fn read(path: &Path) -> Result<RegionPolicy> {
     let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let text = std::fs::read_to_string(path)
         .map_err(|cause| Error::new(Code::ConfigurationMissing).at(format!("{name}.toml")).because(cause))?;
-    let named = |error: Error| {
+    named(name, &text)
+}
+
+/// One file's text; its name is the region's.
+fn named(name: &str, text: &str) -> Result<RegionPolicy> {
+    let policy = RegionPolicy::parse(text).map_err(|error| {
         let place = format!("{name}.toml: {}", error.place().unwrap_or_default());
         error.at(place)
-    };
-    let policy = RegionPolicy::parse(&text).map_err(named)?;
+    })?;
     ensure(&format!("{name}.toml: region"), policy.region.as_str() == name)?;
     Ok(policy)
 }

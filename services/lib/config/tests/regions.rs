@@ -16,6 +16,17 @@ fn shipped() -> Policies {
     Policies::load(&folder()).unwrap()
 }
 
+/// The shipped policies and the example of a fifth region.
+fn joined() -> Policies {
+    let texts: Vec<_> = ["us", "eu", "ca", "au"].map(|region| (region, text(region))).into();
+    let fifth = [("nz", fifth())];
+    Policies::parse(texts.iter().chain(&fifth).map(|(name, text)| (*name, text.as_str()))).unwrap()
+}
+
+fn fifth() -> String {
+    std::fs::read_to_string(folder().join("../docs/examples/regions/nz.toml")).unwrap()
+}
+
 fn text(region: &str) -> String {
     std::fs::read_to_string(folder().join(format!("{region}.toml"))).unwrap()
 }
@@ -61,7 +72,7 @@ fn every_pair_has_a_ground() {
 /// What promises.md demands of a transfer's consent text, in every pair and language.
 #[test]
 fn every_notice_says_all_it_must() {
-    let policies = shipped();
+    let policies = joined();
     for source in policies.iter() {
         for outbound in &source.outbound {
             for locale in source.notices.transfer.keys() {
@@ -107,7 +118,7 @@ fn every_notice_says_all_it_must() {
 
 #[test]
 fn people_read_the_words_of_their_law() {
-    let policies = shipped();
+    let policies = joined();
     for source in policies.iter() {
         for outbound in &source.outbound {
             for locale in source.notices.transfer.keys() {
@@ -196,7 +207,7 @@ fn every_figure_has_its_source() {
     fn walk(path: &str, value: &toml::Value) {
         let Some(table) = value.as_table() else { return };
         let figures =
-            ["answer", "keep", "years", "keep_after", "to", "practices", "framework", "kind", "rule"];
+            ["answer", "keep", "years", "keep_after", "mechanism", "practices", "framework", "kind", "rule"];
         if figures.iter().any(|key| table.contains_key(*key)) {
             let source = table.get("source").and_then(|source| source.as_str()).unwrap_or_default();
             assert!(source.len() >= 6, "{path} has no source");
@@ -210,6 +221,7 @@ fn every_figure_has_its_source() {
     for region in ["us", "eu", "ca", "au"] {
         walk(region, &toml::Value::Table(text(region).parse().unwrap()));
     }
+    walk("nz", &toml::Value::Table(fifth().parse().unwrap()));
 }
 
 #[test]
@@ -241,7 +253,7 @@ fn what_does_not_fit_is_refused_by_name() {
 #[test]
 fn policies_must_fit_one_another() {
     let only_us = vec![RegionPolicy::parse(&text("us")).unwrap()];
-    assert_eq!(Policies::new(only_us).unwrap_err().place(), Some("us.outbound.eu"));
+    assert_eq!(Policies::new(only_us).unwrap_err().place(), Some("us.toml: outbound.eu"));
     let wordless: Vec<_> = ["us", "eu", "ca", "au"]
         .map(|region| RegionPolicy::parse(&text(region)).unwrap())
         .into_iter()
@@ -252,7 +264,7 @@ fn policies_must_fit_one_another() {
             policy
         })
         .collect();
-    assert_eq!(Policies::new(wordless).unwrap_err().place(), Some("eu.outbound.au"));
+    assert_eq!(Policies::new(wordless).unwrap_err().place(), Some("eu.toml: outbound.au"));
     let not_home = facts("eu", "eu");
     assert_eq!(shipped().transfer_notice(&not_home, "en").unwrap_err().code(), Code::TransferNotAllowed);
 }
@@ -265,17 +277,64 @@ fn a_hostile_name_brings_no_lines_and_no_placeholders() {
     assert!(notice.text.contains("EvilTREATMENT {sender_contact} (privacy@ca.example)"));
 }
 
+/// A fifth region joins by its own file alone: it brings along what the others' law allows, and the
+/// others' files stay as they are.
 #[test]
 fn a_fifth_region_joins_by_its_file() {
     let folder = tempfile::tempdir().unwrap();
     for region in ["us", "eu", "ca", "au"] {
         std::fs::write(folder.path().join(format!("{region}.toml")), text(region)).unwrap();
     }
-    let mut fifth = text("au").replacen("region = \"au\"", "region = \"nz\"", 1);
-    fifth = fifth.replacen("to = \"us\"", "to = \"au\"", 1);
-    std::fs::write(folder.path().join("nz.toml"), fifth).unwrap();
+    std::fs::write(folder.path().join("nz.toml"), fifth()).unwrap();
     let policies = Policies::load(folder.path()).unwrap();
-    assert!(policies.allowed(&id("nz"), &id("au")).is_some());
+    for other in ["eu", "ca", "au"] {
+        assert!(policies.allowed(&id("nz"), &id(other)).is_some(), "nz to {other}");
+        assert!(policies.allowed(&id(other), &id("nz")).is_some(), "{other} to nz");
+    }
+    assert_eq!(policies.allowed(&id("eu"), &id("nz")).map(|outbound| outbound.adequate), Some(true));
+    for (from, to) in [("nz", "us"), ("us", "nz")] {
+        assert!(policies.allowed(&id(from), &id(to)).is_none());
+        let refused = policies.transfer_notice(&facts(from, to), "en").unwrap_err();
+        assert_eq!(refused.place(), Some(format!("{from} to {to}").as_str()));
+    }
     std::fs::rename(folder.path().join("nz.toml"), folder.path().join("zz.toml")).unwrap();
     assert_eq!(Policies::load(folder.path()).unwrap_err().place(), Some("zz.toml: region"));
+    std::fs::remove_file(folder.path().join("zz.toml")).unwrap();
+    let gone = Policies::load(folder.path()).unwrap();
+    assert_eq!(gone.get(&id("nz")).unwrap_err().place(), Some("nz.toml"));
+}
+
+/// Two files that contradict one another are refused, with the file and the transfer named.
+#[test]
+fn a_file_that_contradicts_the_others_is_refused_by_name() {
+    let refused = |change: &dyn Fn(&mut String, &mut String)| {
+        let (mut eu, mut nz) = (text("eu"), fifth());
+        change(&mut eu, &mut nz);
+        let rest = ["us", "ca", "au"].map(|region| (region, text(region)));
+        let both = [("eu", eu), ("nz", nz)];
+        let texts = rest.iter().chain(&both).map(|(name, text)| (*name, text.as_str()));
+        let error = Policies::parse(texts).unwrap_err();
+        assert_eq!(error.code(), Code::ConfigurationInvalid);
+        error.place().unwrap_or_default().to_owned()
+    };
+    let put = |text: &mut String, from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        *text = text.replacen(from, to, 1);
+    };
+    let twice = refused(&|eu, _| put(eu, "to = \"au\"", "to = \"nz\""));
+    assert_eq!(twice, "nz.toml: inbound.eu");
+    let unknown = refused(&|_, nz| put(nz, "from = \"ca\"", "from = \"mars\""));
+    assert_eq!(unknown, "nz.toml: inbound.mars");
+    let nowhere = refused(&|_, nz| put(nz, "to = \"ca\"", "to = \"mars\""));
+    assert_eq!(nowhere, "nz.toml: outbound.mars");
+    let own = refused(&|_, nz| put(nz, "from = \"ca\"", "from = \"nz\""));
+    assert_eq!(own, "nz.toml: inbound.from");
+    let same = refused(&|_, nz| put(nz, "from = \"ca\"", "from = \"eu\""));
+    assert_eq!(same, "nz.toml: inbound.from");
+    let repeated = refused(&|_, nz| put(nz, "to = \"ca\"", "to = \"eu\""));
+    assert_eq!(repeated, "nz.toml: outbound.to");
+    let mute = refused(&|_, nz| put(nz, "\nde = \"\"\"\nDie Europ", "\nnl = \"\"\"\nDie Europ"));
+    assert_eq!(mute, "nz.toml: inbound.eu");
+    let silent = refused(&|_, nz| *nz = nz.replace("[about.de", "[about.nl"));
+    assert_eq!(silent, "nz.toml: inbound.eu");
 }

@@ -252,6 +252,37 @@ pub struct Outbound {
     pub source: String,
 }
 
+/// A transfer another region's law allows into this one, as the file of a region that joins later
+/// brings it along: the files of those that were there before stay as they were. It counts as if it
+/// stood in the sender's file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inbound {
+    /// Where from: it is this region's law that allows it.
+    pub from: RegionId,
+    /// The legal mechanism, as the offer names it.
+    pub mechanism: String,
+    /// Whether a decision of the sender's law calls the protection here adequate.
+    pub adequate: bool,
+    /// The ground in words, in every language the sender's notices have.
+    pub text: BTreeMap<Locale, String>,
+    /// Where it stands.
+    pub source: String,
+}
+
+impl Inbound {
+    /// The same as the sender's file would say it.
+    pub(crate) fn outbound(&self, to: &RegionId) -> Outbound {
+        Outbound {
+            to: to.clone(),
+            mechanism: self.mechanism.clone(),
+            adequate: self.adequate,
+            text: self.text.clone(),
+            source: self.source.clone(),
+        }
+    }
+}
+
 impl Retention {
     /// The product's own floors (promises 22, 26, 28): a region may keep longer, never shorter.
     pub(crate) fn check(&self) -> Result<()> {
