@@ -34,6 +34,22 @@ pub(crate) fn unnest(
     Ok((sql, values))
 }
 
+/// One array per column, for statements that join `UNNEST` themselves. No value may be NULL.
+pub(crate) fn arrays<const N: usize>(rows: Vec<[Bound; N]>) -> Result<Vec<Bound>> {
+    let mut arrays: [Vec<Value>; N] = std::array::from_fn(|_| Vec::with_capacity(rows.len()));
+    for row in rows {
+        for (array, value) in arrays.iter_mut().zip(row) {
+            array.push(value.0);
+        }
+    }
+    let array = |values: Vec<Value>| {
+        let kind = values.first().and_then(Of::value).ok_or_else(misfit)?;
+        let fits = values.iter().all(|value| Of::value(value) == Some(kind) && !is_null(value));
+        if fits { Ok(Bound(Value::Array(kind.array(), Some(Box::new(values))))) } else { Err(misfit()) }
+    };
+    arrays.into_iter().map(array).collect()
+}
+
 #[derive(Default)]
 struct Parts {
     selects: Vec<String>,

@@ -461,8 +461,7 @@ impl TransferStore for SqlTransfers {
         self.look("travelling", whose(subject), move |tx| {
             Box::pin(async move {
                 let staged = staging::travelling(tx, id, limit).await?;
-                let keys: Vec<_> = staged.iter().map(|row| (row.item, row.version)).collect();
-                let found = item::feed_only(tx, subject, &keys).await?.into_iter();
+                let found = adopted(tx, subject, &staged).await?.into_iter();
                 let mut headers: BTreeMap<_, _> =
                     found.map(|row| ((row.header.item_id, row.header.version), row.header)).collect();
                 let join = |staged: StagedRow| {
@@ -482,7 +481,7 @@ impl TransferStore for SqlTransfers {
         let rows = Arc::new(rows);
         self.change("transfer_rekey", whose(subject), move |tx| {
             let rows = Arc::clone(&rows);
-            Box::pin(async move { staging::rekey(tx, id, subject, &rows).await })
+            Box::pin(async move { staging::rekey(tx, id, subject, rows.as_ref().clone()).await })
         })
         .await
     }
@@ -543,4 +542,15 @@ async fn may_send(tx: &Tx, id: TransferId, subject: SubjectId) -> Result<()> {
         now: tx.now(),
     };
     facts.may_send()
+}
+
+/// The items of staged rows. A page pulled by revisions is one range of them; rows pulled by name lie apart.
+async fn adopted(tx: &Tx, subject: SubjectId, staged: &[StagedRow]) -> Result<Vec<item::Version>> {
+    let revisions = staged.iter().map(|row| row.revision);
+    let Some((first, last)) = revisions.clone().min().zip(revisions.max()) else { return Ok(Vec::new()) };
+    if last - first < 2 * staged.len() as u64 {
+        return item::feed_range(tx, subject, first.saturating_sub(1), last).await;
+    }
+    let keys: Vec<_> = staged.iter().map(|row| (row.item, row.version)).collect();
+    item::feed_only(tx, subject, &keys).await
 }

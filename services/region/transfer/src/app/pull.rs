@@ -8,6 +8,8 @@ use domicile_transfer_protocol::rows::{StagedPage, StagedRow};
 use domicile_transfer_protocol::{Destination, DestinationFacts, Digest, State, TransferStore};
 use domicile_types::{Code, Error, ItemId, ObjectId, PageId, Result, TransferId};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 
 use super::Transfers;
 use super::streams::{Route, row_digest};
@@ -15,6 +17,8 @@ use crate::convert;
 
 /// Rows a page may have at most, whatever the source says.
 const MOST_ROWS: usize = 2_000;
+/// How often, while pages come, it is looked for objects they refer to.
+const OBJECTS_LOOK: Duration = Duration::from_millis(100);
 
 /// A page as it came, its digests checked.
 pub(super) struct Page {
@@ -38,6 +42,21 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     async fn pull_until_close(&self, transfer: TransferId) -> Result<()> {
+        let row = self.destination(transfer).await?;
+        let (pages, over) = watch::channel(false);
+        let rows = async {
+            let pulled = self.pull_rows(transfer).await;
+            // The objects' side looks a last time for what the last rows refer to.
+            pages.send_replace(true);
+            pulled
+        };
+        let (pulled, objects) = tokio::join!(rows, self.pull_objects_behind(&row, over));
+        pulled.and(objects)
+    }
+
+    /// Pulls pages until few rows are missing. While one is stored the next is on its way.
+    async fn pull_rows(&self, transfer: TransferId) -> Result<()> {
+        let mut ahead = None;
         loop {
             let row = self.destination(transfer).await?;
             if row.state != State::Copying {
@@ -45,15 +64,40 @@ impl<S: TransferStore> Transfers<S> {
             }
             if row.compare {
                 self.compare(&row).await?;
+                ahead = None;
                 continue;
             }
-            let row = self.pull_page(&row).await?;
-            let lag = row.revision.saturating_sub(row.cursor);
-            if lag <= self.numbers().freeze_lag_rows {
-                self.pull_objects(&row).await?;
+            let page = match ahead.take() {
+                Some(page) => page,
+                None => self.fetch_page(&row, row.cursor, Vec::new()).await?,
+            };
+            let (cursor, revision) = (page.end.cursor, page.end.revision);
+            let lag = revision.saturating_sub(cursor);
+            let next = async {
+                if lag > self.numbers().freeze_lag_rows {
+                    return self.fetch_page(&row, cursor, Vec::new()).await.map(Some);
+                }
+                Ok(None)
+            };
+            let (kept, next) = tokio::join!(self.keep_paced(&row, page), next);
+            let kept = kept?;
+            if kept.revision.saturating_sub(kept.cursor) <= self.numbers().freeze_lag_rows {
                 return Ok(());
             }
+            ahead = next?;
             self.changed(transfer);
+        }
+    }
+
+    /// Pulls objects as soon as rows refer to them, until the rows are here.
+    async fn pull_objects_behind(&self, row: &Destination, mut over: watch::Receiver<bool>) -> Result<()> {
+        loop {
+            let last = *over.borrow_and_update();
+            self.pull_objects(row).await?;
+            if last || over.has_changed().is_err() {
+                return Ok(());
+            }
+            drop(tokio::time::timeout(OBJECTS_LOOK, over.changed()).await);
         }
     }
 
@@ -73,6 +117,10 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn pull_page(&self, row: &Destination) -> Result<Destination> {
         let page = self.fetch_page(row, row.cursor, Vec::new()).await?;
+        self.keep_paced(row, page).await
+    }
+
+    async fn keep_paced(&self, row: &Destination, page: Page) -> Result<Destination> {
         let bytes =
             page.rows.iter().map(|row| row.sealed_header.len() + row.sealed_payload.len()).sum::<usize>();
         let kept = self.keep_page(row.transfer, page).await?;

@@ -37,8 +37,7 @@ impl<S: TransferStore> Transfers<S> {
         if row.state != State::Adopted {
             return Ok(());
         }
-        self.rekey_rows(&row).await?;
-        self.rekey_objects(&row).await?;
+        tokio::try_join!(self.rekey_rows(&row), self.rekey_objects(&row))?;
         if self.store.any_travelling(transfer).await? {
             return Err(Error::new(Code::Conflict).at("travelling"));
         }
