@@ -43,8 +43,7 @@ pub(crate) struct Foundation {
 impl Foundation {
     /// Opens everything; refuses what is not as it must be before anything is served.
     pub(crate) async fn open(settings: RegionSettings, ctx: Ctx) -> Result<Self> {
-        let policies = Arc::new(Policies::load(&settings.policies)?);
-        policies.get(&settings.region)?;
+        let policies = Arc::new(policies(&settings)?);
         let peers = pinned(&settings.peer)?;
         let service = signing::key_service(&settings.keys, &ctx)?;
         let (region, domain) = (&settings.region, &settings.peers.trust_domain);
@@ -112,6 +111,16 @@ impl Foundation {
     }
 }
 
+/// The regions' policies: this region's own and that of every peer must be there.
+pub(crate) fn policies(settings: &RegionSettings) -> Result<Policies> {
+    let policies = Policies::load(&settings.policies)?;
+    policies.get(&settings.region)?;
+    for peer in &settings.peer {
+        policies.get(&peer.region)?;
+    }
+    Ok(policies)
+}
+
 fn database(settings: &RegionSettings) -> Result<domicile_store::Settings> {
     let database = &settings.database;
     let sequencer = database.sequencer_url.as_ref().map(domicile_config::Secret::reveal).transpose()?;
@@ -129,7 +138,7 @@ fn database(settings: &RegionSettings) -> Result<domicile_store::Settings> {
 }
 
 /// The peers' keys as the settings pin them.
-fn pinned(peers: &[PeerSettings]) -> Result<BTreeMap<RegionId, LogKeys>> {
+pub(crate) fn pinned(peers: &[PeerSettings]) -> Result<BTreeMap<RegionId, LogKeys>> {
     let key = |text: &str, place: &'static str| {
         VerifierKey::parse(text)
             .map_err(|cause| Error::new(Code::ConfigurationInvalid).at(place).because(cause))
