@@ -7,6 +7,7 @@
 pub mod coordinator;
 mod load;
 pub mod policy;
+pub mod records;
 pub mod region;
 mod secret;
 pub mod shared;
@@ -16,6 +17,7 @@ mod units;
 
 pub use coordinator::CoordinatorSettings;
 pub use policy::{Policies, RegionPolicy};
+pub use records::RecordSettings;
 pub use region::RegionSettings;
 pub use secret::Secret;
 pub use shared::{Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener};

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::shared::{
     Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener, ensure, filled, rebase,
 };
-use crate::{Secret, SpiffeId, TransferSettings, load, units};
+use crate::{RecordSettings, Secret, SpiffeId, TransferSettings, load, units};
 
 /// Everything `domicile region` needs.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +44,9 @@ pub struct RegionSettings {
     /// Numbers of transfers.
     #[serde(default)]
     pub transfer: TransferSettings,
+    /// Bounds of uploads, imports and pages.
+    #[serde(default)]
+    pub records: RecordSettings,
     /// Numbers of sessions and passwords (P49).
     #[serde(default)]
     pub sessions: SessionSettings,
@@ -235,6 +238,7 @@ impl RegionSettings {
         self.peers.check()?;
         self.limits.check()?;
         self.transfer.check()?;
+        self.records.check()?;
         self.sessions.check()?;
         self.database.check(self.environment)?;
         self.check_peers()
@@ -268,7 +272,7 @@ impl DatabaseSettings {
     }
 
     fn check(&self, environment: Environment) -> Result<()> {
-        ensure("database.max_connections", self.max_connections > 0)?;
+        ensure("database.max_connections", (1..=1_000).contains(&self.max_connections))?;
         ensure("database.acquire", !self.acquire.is_zero())?;
         let url = supported("database.url", &self.url)?;
         let keys = supported("database.keys_url", &self.keys_url)?;
