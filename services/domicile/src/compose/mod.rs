@@ -15,7 +15,7 @@ use domicile_evidence::keys::{PublicKey, VerifierKey};
 use domicile_evidence::policy::LogKeys;
 use domicile_identity::Identity;
 use domicile_kms::Keyring;
-use domicile_objects::{Directory, ObjectStore};
+use domicile_objects::{Directory, ObjectStore, S3};
 use domicile_store::transfers::{Options, SqlTransfers};
 use domicile_store::{Backups, KeyStore, Pseudonyms, Store};
 use domicile_types::{Code, Ctx, Error, RegionId};
@@ -45,7 +45,7 @@ impl Foundation {
     pub(crate) async fn open(settings: RegionSettings, ctx: Ctx) -> Result<Self> {
         let policies = Arc::new(policies(&settings)?);
         let peers = pinned(&settings.peer)?;
-        let service = signing::key_service(&settings.keys, &ctx)?;
+        let service = signing::key_service(&settings.keys, &ctx).await?;
         let (region, domain) = (&settings.region, &settings.peers.trust_domain);
         let signing = SigningKeys::open(region, domain, &settings.signing, service.as_ref(), &ctx).await?;
         let database = database(&settings)?;
@@ -83,8 +83,10 @@ impl Foundation {
 
     /// The object store.
     pub(crate) async fn objects(&self) -> Result<Arc<dyn ObjectStore>> {
-        let ObjectSettings::Directory { path } = &self.settings.objects;
-        Ok(Arc::new(Directory::open(path, &self.ctx).await?))
+        Ok(match &self.settings.objects {
+            ObjectSettings::Directory { path } => Arc::new(Directory::open(path, &self.ctx).await?),
+            ObjectSettings::S3(s3) => Arc::new(S3::open(s3, &self.ctx).await?),
+        })
     }
 
     /// The region's transfers on its database.

@@ -230,8 +230,8 @@ fn certificates(layout: &Layout, state: &State, ctx: &Ctx) -> Result<()> {
 async fn keys(layout: &Layout, state: &State, ctx: &Ctx) -> Result<PublicKeys> {
     let mut public = PublicKeys::new();
     for region in state.regions.keys() {
-        let (service, signing_files) = settings::keys(&layout.region(region));
-        let service = signing::key_service(&service, ctx)?;
+        let (service, signing_files) = settings::keys(layout, region)?;
+        let service = signing::key_service(&service, ctx).await?;
         let keys = SigningKeys::open(region, TRUST_DOMAIN, &signing_files, service.as_ref(), ctx).await?;
         public.insert(region.clone(), keys.public);
     }

@@ -4,6 +4,7 @@
 //! is parsed and checked before anything binds or opens: a key nobody knows, a value that does not
 //! fit and a value that is missing are refused, each with the key's name and never with its value.
 
+pub mod cloud;
 pub mod coordinator;
 mod load;
 pub mod policy;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::shared::{
     Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener, ensure, filled, rebase,
 };
+use crate::cloud::{AwsKeySettings, S3Settings};
 use crate::{RecordSettings, Secret, SpiffeId, TransferSettings, load, units};
 
 /// Everything `domicile region` needs.
@@ -93,6 +94,8 @@ pub enum KeySettings {
         /// Its path.
         file: PathBuf,
     },
+    /// A key of AWS KMS.
+    Aws(AwsKeySettings),
 }
 
 /// Which object store.
@@ -104,6 +107,8 @@ pub enum ObjectSettings {
         /// Its path.
         path: PathBuf,
     },
+    /// A bucket of S3.
+    S3(S3Settings),
 }
 
 /// Files of the region's Ed25519 keys, wrapped by its key service, made at the first start.
@@ -224,13 +229,14 @@ impl RegionSettings {
         self.people.rebase(base);
         self.peers.rebase(base);
         self.database.rebase(base);
-        let KeySettings::Local { file } = &mut self.keys;
-        let ObjectSettings::Directory { path } = &mut self.objects;
+        if let KeySettings::Local { file } = &mut self.keys {
+            rebase(base, [file]);
+        }
+        if let ObjectSettings::Directory { path } = &mut self.objects {
+            rebase(base, [path]);
+        }
         let signing = &mut self.signing;
-        rebase(
-            base,
-            [&mut self.policies, file, path, &mut signing.statement_key, &mut signing.checkpoint_key],
-        );
+        rebase(base, [&mut self.policies, &mut signing.statement_key, &mut signing.checkpoint_key]);
     }
 
     fn check(&self) -> Result<()> {
@@ -241,7 +247,18 @@ impl RegionSettings {
         self.records.check()?;
         self.sessions.check()?;
         self.database.check(self.environment)?;
+        self.check_cloud()?;
         self.check_peers()
+    }
+
+    fn check_cloud(&self) -> Result<()> {
+        if let KeySettings::Aws(keys) = &self.keys {
+            keys.check(self.environment)?;
+        }
+        if let ObjectSettings::S3(objects) = &self.objects {
+            objects.check(self.environment)?;
+        }
+        Ok(())
     }
 
     fn check_peers(&self) -> Result<()> {
