@@ -235,8 +235,12 @@ impl Drop for Database {
     }
 }
 
-/// Runs SQL by the client program, so that the harness needs no driver of its own.
-fn psql(url: &str, sql: &str) -> Result<String> {
+/// Runs SQL by the client program, so that the harness needs no driver of its own; answers the unaligned
+/// text of its last result.
+///
+/// # Errors
+/// With what the server said.
+pub fn psql(url: &str, sql: &str) -> Result<String> {
     let mut command = Command::new(binary("psql")?);
     command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]);
     run(&mut command)
@@ -252,7 +256,10 @@ fn run(command: &mut Command) -> Result<String> {
 }
 
 /// A program of the newest PostgreSQL installed.
-fn binary(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// [`Failed::NotInstalled`].
+pub fn binary(name: &str) -> Result<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -400,7 +407,11 @@ fn own_uid() -> Result<u32> {
     Ok(std::fs::metadata("/proc/self").map_err(io("cannot tell who runs the tests"))?.uid())
 }
 
-fn free_port() -> Result<u16> {
+/// A port of this machine that nobody listens on now.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(io("no free port"))?;
     Ok(listener.local_addr().map_err(io("no free port"))?.port())
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domicile_config::TransferSettings;
 use domicile_config::policy::Policies;
+use domicile_config::{RecordSettings, TransferSettings};
 use domicile_crypto::Zeroizing;
 use domicile_objects::{Directory, ObjectName, ObjectStore as _};
 use domicile_proto::identity::v1::CreatePractitionerRequest;
@@ -73,6 +73,14 @@ impl RecordsBench {
     /// # Errors
     /// When a part of it cannot be had.
     pub async fn new(name: &str, backend: Backend) -> Result<Self, Failed> {
+        Self::bounded(name, backend, &RecordSettings::default()).await
+    }
+
+    /// A region of this name with these bounds.
+    ///
+    /// # Errors
+    /// When a part of it cannot be had.
+    pub async fn bounded(name: &str, backend: Backend, bounds: &RecordSettings) -> Result<Self, Failed> {
         let region = Bench::new(name, backend, &[]).await?;
         let folder = tempfile::tempdir().map_err(|error| Failed::Io("no temporary folder", error))?;
         let objects = Arc::new(Directory::open(folder.path(), region.store.ctx()).await?);
@@ -83,7 +91,7 @@ impl RecordsBench {
             keyring: Arc::clone(&region.keyring),
             objects: objects.clone(),
             travel: Arc::new(Arrived(objects)),
-            settings: Settings::new(&TransferSettings::default(), policy),
+            settings: Settings::new(&TransferSettings::default(), bounds, policy),
         });
         let server = People::server(&region.store, Arc::new(region.identity.clone()));
         let people = People::serve(server.add_service(records.server()).await).await?;

@@ -1,6 +1,7 @@
 //! A deployment of real processes, on SQLite or on PostgreSQL, that a test can kill and start again.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct World {
     /// Where everything lies; only its owner can enter it.
     pub folder: PathBuf,
+    executable: PathBuf,
     _files: tempfile::TempDir,
     /// The regions' databases on PostgreSQL; dropped with the world.
     pub databases: BTreeMap<String, Region>,
@@ -70,12 +72,36 @@ pub fn executable() -> Outcome<PathBuf> {
     }
 }
 
+/// What a deployment of somebody else's choice is made of.
+pub struct Plan {
+    /// The executable.
+    pub executable: PathBuf,
+    /// The folder in which its files lie.
+    pub within: PathBuf,
+    /// The regions, each with the `[database]` table that stands in the place of SQLite files.
+    pub regions: BTreeMap<String, Option<toml::Table>>,
+    /// Regions that belong to it and do not run.
+    pub absent: Vec<String>,
+    /// Whether a coordinator runs.
+    pub coordinator: bool,
+    /// Settings of the transfers.
+    pub tuning: Tuning,
+}
+
 /// Runs the executable to its end and answers what it printed.
 ///
 /// # Errors
 /// When it does not end well.
 pub async fn run(arguments: &[&str]) -> Outcome<String> {
-    let output = Command::new(executable()?).args(arguments).stdin(Stdio::null()).output().await?;
+    run_with(&executable()?, arguments).await
+}
+
+/// Runs an executable to its end and answers what it printed.
+///
+/// # Errors
+/// When it does not end well.
+pub async fn run_with(executable: &Path, arguments: &[&str]) -> Outcome<String> {
+    let output = Command::new(executable).args(arguments).stdin(Stdio::null()).output().await?;
     let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     if output.status.success() {
         Ok(out)
@@ -90,18 +116,8 @@ impl World {
     /// # Errors
     /// When a part of it does not start.
     pub async fn start(backend: Backend, regions: &[&str], tuning: &Tuning) -> Outcome<Self> {
-        let files = tempfile::tempdir()?;
-        let folder = files.path().join("deployment");
-        let path = folder.display().to_string();
-        run(&["up", "--data", &path, "--regions", &regions.join(","), "--prepare"]).await?;
-        let mut world = Self {
-            folder,
-            _files: files,
-            databases: BTreeMap::new(),
-            processes: BTreeMap::new(),
-            operators: BTreeMap::new(),
-            auditors: BTreeMap::new(),
-        };
+        let mut world = Self::empty(executable()?, tempfile::tempdir()?);
+        world.prepare(&regions.join(",")).await?;
         for region in regions {
             let database = match backend {
                 Backend::Postgres => Some(Region::fresh(region, backend).await?),
@@ -121,6 +137,59 @@ impl World {
             world.first_accounts(region).await?;
         }
         Ok(world)
+    }
+
+    /// Prepares a deployment as somebody wants it and starts it.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn launch(plan: Plan) -> Outcome<Self> {
+        let mut world = Self::empty(plan.executable, tempfile::tempdir_in(&plan.within)?);
+        for (region, database) in &plan.regions {
+            if let Some(database) = database {
+                let home = world.home(region);
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&home)?;
+                std::fs::write(home.join("database.toml"), toml::to_string(database)?)?;
+            }
+        }
+        let names: Vec<_> = plan.regions.into_keys().collect();
+        world.prepare(&[&names[..], &plan.absent].concat().join(",")).await?;
+        for region in &names {
+            world.settle(region, None, &plan.tuning)?;
+            world.spawn(region, plan.tuning.faults.get(region))?;
+        }
+        if plan.coordinator {
+            world.spawn("coordinator", plan.tuning.faults.get("coordinator"))?;
+        }
+        for region in &names {
+            world.serving(region).await?;
+            world.first_accounts(region).await?;
+        }
+        Ok(world)
+    }
+
+    fn empty(executable: PathBuf, files: tempfile::TempDir) -> Self {
+        Self {
+            folder: files.path().join("deployment"),
+            executable,
+            _files: files,
+            databases: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            auditors: BTreeMap::new(),
+        }
+    }
+
+    async fn prepare(&self, regions: &str) -> Outcome<()> {
+        let folder = self.folder.display().to_string();
+        run_with(&self.executable, &["up", "--data", &folder, "--regions", regions, "--prepare"]).await?;
+        Ok(())
+    }
+
+    /// The id of a process that runs.
+    #[must_use]
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        self.processes.get(name)?.child.id()
     }
 
     /// Writes a region's settings as the test wants them.
@@ -155,7 +224,7 @@ impl World {
         let role = if name == "coordinator" { name } else { "region" };
         let home = self.home(name);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
-        let mut command = Command::new(executable()?);
+        let mut command = Command::new(&self.executable);
         command.arg(role).arg("--config").arg(home.join("config.toml")).arg("--supervised");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(log)).kill_on_drop(true);
         command.env("RUST_LOG", "info,domicile_transfer=debug,domicile_coordinator=debug");
@@ -237,7 +306,7 @@ impl World {
         std::fs::write(second.join("config.toml"), toml::to_string(&settings)?)?;
         let home = self.folder.join("coordinator2");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
-        let mut command = Command::new(executable()?);
+        let mut command = Command::new(&self.executable);
         command.args(["coordinator", "--supervised", "--config"]).arg(home.join("config.toml"));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(log)).kill_on_drop(true);
         let mut child = command.spawn()?;

@@ -134,6 +134,7 @@ fn every_default_is_shown() {
     let shown_of = |name: &str| shown.lines().any(|line| line.trim_start_matches("# ").starts_with(name));
     let sections = [
         format!("{:#?}", settings.transfer),
+        format!("{:#?}", settings.records),
         format!("{:#?}", settings.sessions),
         format!("{:#?}", settings.limits),
         format!("{:#?}", settings.log),

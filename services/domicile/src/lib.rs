@@ -10,20 +10,28 @@ mod signing;
 mod up;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use domicile_cli::{App, Command, EXIT_CODES, Global, output};
 use domicile_types::Ctx;
 
+/// The release and the commit it was built from, which whoever builds a release names in `DOMICILE_COMMIT`.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("DOMICILE_COMMIT").filter(|commit| !commit.is_empty());
+    let source = commit.map_or_else(|| "no commit named".to_owned(), |commit| format!("commit {commit}"));
+    format!("{} ({source})", env!("CARGO_PKG_VERSION"))
+});
+
 /// Keeps a therapy client's record in the region the client chose, and moves it with consent.
 #[derive(Parser, Debug)]
 #[command(
     name = "domicile",
-    version,
+    version = VERSION.as_str(),
     after_help = EXIT_CODES,
     after_long_help = concat!(
         "Try it: `domicile demo` shows a record moving from the EU to Canada.\n",
-        "Run it: `domicile up` starts four regions on this machine and says how to sign in.\n\n",
+        "Run it: `domicile up` starts every region on this machine and says how to sign in.\n\n",
         "Exit codes:\n",
         "  0  done\n  1  something else went wrong\n  2  the command line or the request is wrong\n",
         "  3  not signed in, or not allowed\n  4  no such thing (or not for you)\n",

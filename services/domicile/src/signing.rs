@@ -7,7 +7,7 @@ use domicile_config::region::{KeySettings, SigningSettings};
 use domicile_crypto::{KeyService, Purpose, SigningKey};
 use domicile_evidence::keys::{PublicKey, Signer, VerifierKey};
 use domicile_evidence::policy::LogKeys;
-use domicile_kms::{LocalKeys, signing};
+use domicile_kms::{AwsKeys, LocalKeys, signing};
 use domicile_types::{Code, Ctx, Error, RegionId};
 
 /// The name of a region's audit log: the origin of its checkpoints and the name of the key that signs
@@ -45,9 +45,11 @@ pub(crate) struct SigningKeys {
 }
 
 /// The region's key service.
-pub(crate) fn key_service(settings: &KeySettings, ctx: &Ctx) -> Result<Arc<dyn KeyService>> {
-    let KeySettings::Local { file } = settings;
-    Ok(Arc::new(LocalKeys::open(file, ctx)?))
+pub(crate) async fn key_service(settings: &KeySettings, ctx: &Ctx) -> Result<Arc<dyn KeyService>> {
+    Ok(match settings {
+        KeySettings::Local { file } => Arc::new(LocalKeys::open(file, ctx)?),
+        KeySettings::Aws(aws) => Arc::new(AwsKeys::open(aws).await?),
+    })
 }
 
 impl SigningKeys {

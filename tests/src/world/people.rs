@@ -8,7 +8,7 @@ use domicile_proto::identity::v1::{
     GetEnrolmentRequest, ReauthenticateRequest, SignAgreementRequest, SignInRequest,
 };
 
-use super::{Outcome, World, run};
+use super::{Outcome, World, run_with};
 use crate::region::PASSWORD;
 
 /// How somebody signs in.
@@ -66,7 +66,7 @@ impl World {
             "A. Uditor",
             "--json",
         ];
-        let made: serde_json::Value = serde_json::from_str(&run(&arguments).await?)?;
+        let made: serde_json::Value = serde_json::from_str(&run_with(&self.executable, &arguments).await?)?;
         for (role, login) in [("operator", &operator), ("compliance", &auditor)] {
             let code = made[role]["invitation"].as_str().ok_or("no invitation")?;
             self.activate(region, code, login).await?;
@@ -131,7 +131,9 @@ impl World {
         answer(client.identity().sign_agreement(SignAgreementRequest { version })).await?;
         let practice =
             Practice { id: created.practice_id, account: created.admin_account_id, login, home: client };
-        self.enrol(&practice, others).await?;
+        if !others.is_empty() {
+            self.enrol(&practice, others).await?;
+        }
         Ok(practice)
     }
 

@@ -15,7 +15,7 @@ use domicile_evidence::keys::{PublicKey, VerifierKey};
 use domicile_evidence::policy::LogKeys;
 use domicile_identity::Identity;
 use domicile_kms::Keyring;
-use domicile_objects::{Directory, ObjectStore};
+use domicile_objects::{Directory, ObjectStore, S3};
 use domicile_store::transfers::{Options, SqlTransfers};
 use domicile_store::{Backups, KeyStore, Pseudonyms, Store};
 use domicile_types::{Code, Ctx, Error, RegionId};
@@ -43,10 +43,9 @@ pub(crate) struct Foundation {
 impl Foundation {
     /// Opens everything; refuses what is not as it must be before anything is served.
     pub(crate) async fn open(settings: RegionSettings, ctx: Ctx) -> Result<Self> {
-        let policies = Arc::new(Policies::load(&settings.policies)?);
-        policies.get(&settings.region)?;
+        let policies = Arc::new(policies(&settings)?);
         let peers = pinned(&settings.peer)?;
-        let service = signing::key_service(&settings.keys, &ctx)?;
+        let service = signing::key_service(&settings.keys, &ctx).await?;
         let (region, domain) = (&settings.region, &settings.peers.trust_domain);
         let signing = SigningKeys::open(region, domain, &settings.signing, service.as_ref(), &ctx).await?;
         let database = database(&settings)?;
@@ -84,8 +83,10 @@ impl Foundation {
 
     /// The object store.
     pub(crate) async fn objects(&self) -> Result<Arc<dyn ObjectStore>> {
-        let ObjectSettings::Directory { path } = &self.settings.objects;
-        Ok(Arc::new(Directory::open(path, &self.ctx).await?))
+        Ok(match &self.settings.objects {
+            ObjectSettings::Directory { path } => Arc::new(Directory::open(path, &self.ctx).await?),
+            ObjectSettings::S3(s3) => Arc::new(S3::open(s3, &self.ctx).await?),
+        })
     }
 
     /// The region's transfers on its database.
@@ -112,6 +113,16 @@ impl Foundation {
     }
 }
 
+/// The regions' policies: this region's own and that of every peer must be there.
+pub(crate) fn policies(settings: &RegionSettings) -> Result<Policies> {
+    let policies = Policies::load(&settings.policies)?;
+    policies.get(&settings.region)?;
+    for peer in &settings.peer {
+        policies.get(&peer.region)?;
+    }
+    Ok(policies)
+}
+
 fn database(settings: &RegionSettings) -> Result<domicile_store::Settings> {
     let database = &settings.database;
     let sequencer = database.sequencer_url.as_ref().map(domicile_config::Secret::reveal).transpose()?;
@@ -129,7 +140,7 @@ fn database(settings: &RegionSettings) -> Result<domicile_store::Settings> {
 }
 
 /// The peers' keys as the settings pin them.
-fn pinned(peers: &[PeerSettings]) -> Result<BTreeMap<RegionId, LogKeys>> {
+pub(crate) fn pinned(peers: &[PeerSettings]) -> Result<BTreeMap<RegionId, LogKeys>> {
     let key = |text: &str, place: &'static str| {
         VerifierKey::parse(text)
             .map_err(|cause| Error::new(Code::ConfigurationInvalid).at(place).because(cause))

@@ -126,7 +126,11 @@ async fn services(foundation: &Foundation, net: &Arc<dyn Net>) -> Result<Service
         keyring: Arc::clone(keyring),
         objects,
         travel: Arc::new(Travel(transfers.clone())),
-        settings: domicile_records::Settings::new(&settings.transfer, policies.get(&settings.region)?),
+        settings: domicile_records::Settings::new(
+            &settings.transfer,
+            &settings.records,
+            policies.get(&settings.region)?,
+        ),
     });
     Ok(Services { identity, records, transfers, audit: Arc::new(audit), sequencer })
 }

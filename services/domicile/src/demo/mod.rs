@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::roles::shutdown;
-use crate::up::Deployment;
+use crate::up::{Deployment, Wanted};
 use people::{Person, Practice};
 use record::{Imported, Upload};
 use stage::{Checks, Stage};
@@ -119,11 +119,12 @@ async fn play(app: &App, folder: &Path, args: &DemoArgs, stop: &CancellationToke
     let numbers =
         [("page_rows", PAGE_ROWS), ("page_bytes", PAGE_BYTES), ("bytes_per_second", BYTES_PER_SECOND)];
     let slowed = numbers.into_iter().filter(|_| !args.full_speed);
-    let pace: toml::Table =
+    let transfer: toml::Table =
         slowed.map(|(name, value)| (name.to_owned(), toml::Value::Integer(value))).collect();
     app.out.text("Domicile: a record moves between regions, with consent.")?;
     let began = Instant::now();
-    let mut deployment = Deployment::prepare(folder, None, &pace, &app.ctx).await?;
+    let mut deployment =
+        Deployment::prepare(folder, Wanted { transfer, ..Wanted::default() }, &app.ctx).await?;
     let done = async {
         deployment.start().await?;
         scenes(app, &deployment, began, args).await

@@ -10,11 +10,14 @@ use domicile_proto::coordinator::v1::coordinator_service_server::CoordinatorServ
 use domicile_rpc::{ApplicationLog, Net, Peers, Server, ServerTls, TcpNet};
 use domicile_types::{Code, Error};
 
-use super::{ServeArgs, logging, shutdown};
+use super::{ServeArgs, check, logging, shutdown};
 
 /// Drives transfers until told to stop. It keeps nothing: it can be killed and replaced at any moment.
 pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     let settings = CoordinatorSettings::load(&args.config.config)?;
+    if args.check {
+        return check::coordinator(app, &settings);
+    }
     logging::start(&settings.log)?;
     let shutdown = shutdown::on_signals(args.supervised);
     let net: Arc<dyn Net> = Arc::new(TcpNet);

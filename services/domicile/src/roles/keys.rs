@@ -20,7 +20,7 @@ impl KeysCommand {
     pub(crate) async fn run(self, app: &App) -> Result<()> {
         let Self::Init(args) = self;
         let settings = RegionSettings::load(&args.config)?;
-        let service = signing::key_service(&settings.keys, &app.ctx)?;
+        let service = signing::key_service(&settings.keys, &app.ctx).await?;
         let (region, domain) = (&settings.region, &settings.peers.trust_domain);
         let keys = SigningKeys::open(region, domain, &settings.signing, service.as_ref(), &app.ctx).await?;
         let (statement, checkpoint) = (keys.public.statement.to_string(), keys.public.checkpoint.to_string());

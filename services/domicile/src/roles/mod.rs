@@ -1,6 +1,7 @@
 //! The roles a process can have, and the preparations an administrator makes.
 
 pub(crate) mod bootstrap;
+mod check;
 pub(crate) mod coordinator;
 pub(crate) mod keys;
 pub(crate) mod logging;
@@ -29,6 +30,9 @@ pub(crate) struct ConfigArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Read and check settings, policies and certificates, say what would run, and end.
+    #[arg(long)]
+    pub(crate) check: bool,
     /// End when standard input closes: for a child of `domicile up`.
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,

@@ -8,13 +8,16 @@ use domicile_config::RegionSettings;
 use domicile_rpc::TcpNet;
 use domicile_types::Ctx;
 
-use super::{ServeArgs, logging, shutdown};
+use super::{ServeArgs, check, logging, shutdown};
 use crate::compose::{self, Foundation};
 use crate::faults;
 
 /// Serves one region until told to stop. The settings are read and checked whole before anything opens.
 pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     let settings = RegionSettings::load(&args.config.config)?;
+    if args.check {
+        return check::region(app, &settings);
+    }
     logging::start(&settings.log)?;
     let shutdown = shutdown::on_signals(args.supervised);
     tracing::info!(region = %settings.region, "the region starts");

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +23,11 @@ use tonic_health::pb::health_client::HealthClient;
 use super::accounts::{Credential, Credentials, FirstAccounts};
 use super::certificates::{Authority, TRUST_DOMAIN};
 use super::child::Supervised;
+use super::files;
 use super::layout::Layout;
+use super::policies::Texts;
 use super::settings::{self, PublicKeys};
 use super::state::State;
-use super::{files, policies};
 use crate::roles::{bootstrap, migrate};
 use crate::signing::{self, SigningKeys};
 
@@ -48,6 +49,17 @@ pub(crate) struct Deployment {
     _lock: File,
 }
 
+/// What a deployment should be; by default what its folder says, or all this release ships.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    /// Its regions: those it has, and those that join.
+    pub(crate) regions: Option<Vec<RegionId>>,
+    /// A folder of policies that stand in the place of those it has.
+    pub(crate) policies: Option<PathBuf>,
+    /// Numbers of transfers that differ from the defaults.
+    pub(crate) transfer: toml::Table,
+}
+
 /// Somebody whose first password is still to be set.
 struct Invited {
     region: RegionId,
@@ -58,24 +70,19 @@ struct Invited {
 impl Deployment {
     /// Takes a folder and makes in it all that is missing: ports, certificates, keys, settings,
     /// databases, first accounts. Nothing that is there is made again but what follows from the rest.
-    /// `transfer` holds numbers of transfers that differ from the defaults.
-    pub(crate) async fn prepare(
-        folder: &Path,
-        regions: Option<Vec<RegionId>>,
-        transfer: &toml::Table,
-        ctx: &Ctx,
-    ) -> Result<Self> {
+    pub(crate) async fn prepare(folder: &Path, wanted: Wanted, ctx: &Ctx) -> Result<Self> {
         files::folder(folder)?;
         let folder = folder.canonicalize().map_err(|cause| Failure::file(folder, &cause))?;
         let layout = Layout::new(folder);
         let lock = take(&layout)?;
-        let state = State::load(&layout, regions, ctx).await?;
-        policies::write(&layout)?;
+        let texts = Texts::gather(&layout, wanted.policies.as_deref())?;
+        let state = State::load(&layout, wanted.regions, &texts, ctx).await?;
+        texts.write(&layout)?;
         certificates(&layout, &state, ctx)?;
         let keys = keys(&layout, &state, ctx).await?;
         settings::coordinator(&layout, &state)?;
         for region in state.regions.keys() {
-            settings::region(&layout, &state, region, &keys, transfer)?;
+            settings::region(&layout, &state, region, &keys, &wanted.transfer)?;
         }
         let names: Vec<_> = state.regions.keys().cloned().collect();
         let credentials = Credentials::open(&layout, &names, ctx)?;
@@ -223,8 +230,8 @@ fn certificates(layout: &Layout, state: &State, ctx: &Ctx) -> Result<()> {
 async fn keys(layout: &Layout, state: &State, ctx: &Ctx) -> Result<PublicKeys> {
     let mut public = PublicKeys::new();
     for region in state.regions.keys() {
-        let (service, signing_files) = settings::keys(&layout.region(region));
-        let service = signing::key_service(&service, ctx)?;
+        let (service, signing_files) = settings::keys(layout, region)?;
+        let service = signing::key_service(&service, ctx).await?;
         let keys = SigningKeys::open(region, TRUST_DOMAIN, &signing_files, service.as_ref(), ctx).await?;
         public.insert(region.clone(), keys.public);
     }

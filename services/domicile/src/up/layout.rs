@@ -64,6 +64,16 @@ impl Layout {
         self.region(region).join("database.toml")
     }
 
+    /// Where a region's key service is, when it is not a key file.
+    pub(crate) fn keys(&self, region: &RegionId) -> PathBuf {
+        self.region(region).join("keys.toml")
+    }
+
+    /// Where a region's objects are, when they do not lie in a folder.
+    pub(crate) fn objects(&self, region: &RegionId) -> PathBuf {
+        self.region(region).join("objects.toml")
+    }
+
     pub(crate) fn coordinator(&self) -> Home {
         Home(self.0.join("coordinator"))
     }

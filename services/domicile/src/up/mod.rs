@@ -11,8 +11,10 @@ mod settings;
 mod state;
 
 pub(crate) use accounts::{FirstAccounts, password};
-pub(crate) use deployment::Deployment;
+pub(crate) use deployment::{Deployment, Wanted};
 pub(crate) use layout::Layout;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use domicile_cli::failure::{Failure, Result};
@@ -33,11 +35,17 @@ PostgreSQL database instead of SQLite files.
 Examples:
   domicile up
   domicile up --data /srv/domicile --regions eu,ca
+  domicile up --policies my-regions --regions us,eu,ca,au,nz
   domicile --region eu sign-in --email operator@eu.domicile.local")]
 pub(crate) struct UpArgs {
-    /// The regions of a new deployment; all this release has a policy for when left out.
+    /// The regions; when left out those the folder has, or in a new one all there is a policy for.
+    /// A folder's regions may become more, never fewer.
     #[arg(long, value_delimiter = ',', value_name = "REGIONS")]
     regions: Option<Vec<RegionId>>,
+    /// A folder of policies, `<region>.toml` each, that are taken over into the deployment's own: for a
+    /// region this release does not ship, or in the place of one it ships.
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
     /// Makes the folder ready and starts nothing: look at the settings, or change them, first.
     #[arg(long)]
     prepare: bool,
@@ -48,7 +56,8 @@ pub(crate) async fn run(app: &App, args: UpArgs) -> Result<()> {
     let stop = shutdown::on_signals(false);
     let folder = app.folder()?;
     app.out.text(&format!("Preparing {}", folder.display()))?;
-    let mut deployment = Deployment::prepare(&folder, args.regions, &toml::Table::new(), &app.ctx).await?;
+    let wanted = Wanted { regions: args.regions, policies: args.policies, ..Wanted::default() };
+    let mut deployment = Deployment::prepare(&folder, wanted, &app.ctx).await?;
     if args.prepare {
         return app.out.text("Ready to start.");
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::certificates::TRUST_DOMAIN;
 use super::files;
-use super::layout::{Home, Layout};
+use super::layout::Layout;
 use super::state::{State, loopback};
 
 /// The public keys of every region.
@@ -32,12 +32,17 @@ pub(crate) fn coordinator_id() -> Result<SpiffeId> {
 }
 
 /// Where a region's key service is, and where its signing keys lie.
-pub(crate) fn keys(home: &Home) -> (KeySettings, SigningSettings) {
+pub(crate) fn keys(layout: &Layout, region: &RegionId) -> Result<(KeySettings, SigningSettings)> {
+    let home = layout.region(region);
     let signing = SigningSettings {
         statement_key: home.join("statement.key"),
         checkpoint_key: home.join("checkpoint.key"),
     };
-    (KeySettings::Local { file: home.join("kms.json") }, signing)
+    let service = match files::read_toml(&layout.keys(region))? {
+        Some(service) => service,
+        None => KeySettings::Local { file: home.join("kms.json") },
+    };
+    Ok((service, signing))
 }
 
 /// The SPIFFE ID of `up` itself, which asks the coordinator whether it serves.
@@ -46,8 +51,9 @@ pub(crate) fn operator_id() -> Result<SpiffeId> {
         .ok_or_else(|| Failure::Usage("no name for the operator".to_owned()))
 }
 
-/// One region's settings, with these numbers of transfers instead of the defaults. A `database.toml` in
-/// the region's folder stands in the place of the SQLite files.
+/// One region's settings, with these numbers of transfers instead of the defaults. A `database.toml`,
+/// `keys.toml` or `objects.toml` in the region's folder stands in the place of the SQLite files, the key
+/// file or the folder of objects.
 pub(crate) fn region(
     layout: &Layout,
     state: &State,
@@ -81,8 +87,15 @@ pub(crate) fn region(
         "peer": peers(state, region, keys)?,
     });
     let mut value = toml::Table::try_from(&value).map_err(|_| Failure::local("settings", "Report this."))?;
-    if let Some(database) = files::read_toml::<toml::Table>(&layout.database(region))? {
-        value.insert("database".to_owned(), toml::Value::Table(database));
+    let places = [
+        ("database", layout.database(region)),
+        ("keys", layout.keys(region)),
+        ("objects", layout.objects(region)),
+    ];
+    for (section, file) in places {
+        if let Some(table) = files::read_toml::<toml::Table>(&file)? {
+            value.insert(section.to_owned(), toml::Value::Table(table));
+        }
     }
     if !transfer.is_empty() {
         value.insert("transfer".to_owned(), toml::Value::Table(transfer.clone()));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::layout::Layout;
-use super::policies;
+use super::policies::Texts;
 
 /// Where ports are looked for: below those of outgoing connections (Linux: 32768 to 60999).
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -38,12 +38,19 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The state of a folder: the one kept there, with ports that are taken chosen anew, or a first one.
-    pub(crate) async fn load(layout: &Layout, regions: Option<Vec<RegionId>>, ctx: &Ctx) -> Result<Self> {
+    /// The state of a folder: the one kept there, with the regions that join and ports that are taken
+    /// chosen anew, or a first one.
+    pub(crate) async fn load(
+        layout: &Layout,
+        regions: Option<Vec<RegionId>>,
+        texts: &Texts,
+        ctx: &Ctx,
+    ) -> Result<Self> {
         let mut state = match files::read_toml::<Self>(&layout.state())? {
-            Some(kept) => kept.check(regions)?,
-            None => Self::first(regions.unwrap_or_else(policies::regions))?,
+            Some(kept) => kept.grown(regions)?,
+            None => Self::first(regions.unwrap_or_else(|| texts.regions()))?,
         };
+        state.check(texts)?;
         state.choose_ports(ctx).await?;
         files::replace_toml(&layout.state(), &state)?;
         Ok(state)
@@ -54,27 +61,34 @@ impl State {
         if regions.len() < 2 {
             return Err(Failure::Usage("a deployment has at least two regions".to_owned()));
         }
-        if let Some(unknown) = regions.keys().find(|region| policies::text(region).is_none()) {
-            let known: Vec<_> = policies::regions().iter().map(ToString::to_string).collect();
-            return Err(Failure::Usage(format!("no policy for {unknown}; there are {}", known.join(", "))));
-        }
         Ok(Self { coordinator: 0, regions })
     }
 
-    /// Keys are pinned and accounts made: the regions of a folder stay what they were.
-    fn check(self, wanted: Option<Vec<RegionId>>) -> Result<Self> {
-        let same = wanted.is_none_or(|wanted| {
-            wanted.len() == self.regions.len()
-                && wanted.iter().all(|region| self.regions.contains_key(region))
-        });
-        if same {
-            return Ok(self);
-        }
-        let kept: Vec<_> = self.regions.keys().map(ToString::to_string).collect();
+    /// Every region has a policy.
+    fn check(&self, texts: &Texts) -> Result<()> {
+        let known = texts.regions();
+        let Some(unknown) = self.regions.keys().find(|region| !known.contains(region)) else { return Ok(()) };
+        let known: Vec<_> = known.iter().map(ToString::to_string).collect();
         Err(Failure::Usage(format!(
-            "this folder has the regions {}; use another for others",
-            kept.join(", ")
+            "no policy for {unknown}: {unknown}.toml is missing; there are {}",
+            known.join(", ")
         )))
+    }
+
+    /// Regions may join. None leaves: it may be the home of records, and others have pinned its keys.
+    fn grown(mut self, wanted: Option<Vec<RegionId>>) -> Result<Self> {
+        let Some(wanted) = wanted else { return Ok(self) };
+        if let Some(left_out) = self.regions.keys().find(|region| !wanted.contains(region)) {
+            let kept: Vec<_> = self.regions.keys().map(ToString::to_string).collect();
+            return Err(Failure::Usage(format!(
+                "{left_out} is left out, and no region leaves: this folder has {}",
+                kept.join(", ")
+            )));
+        }
+        for region in wanted {
+            self.regions.entry(region).or_default();
+        }
+        Ok(self)
     }
 
     /// Keeps every port that is free and takes fresh ones for the rest. All are held until all are
@@ -122,30 +136,40 @@ mod tests {
         names.iter().map(|name| RegionId::new(name).unwrap()).collect()
     }
 
+    async fn load(layout: &Layout, wanted: Option<&[&str]>) -> Result<State> {
+        let texts = Texts::gather(layout, None).unwrap();
+        State::load(layout, wanted.map(regions), &texts, &Ctx::system()).await
+    }
+
     #[tokio::test]
     async fn ports_are_kept_while_they_are_free() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path().to_path_buf());
-        let first = State::load(&layout, Some(regions(&["eu", "ca"])), &Ctx::system()).await.unwrap();
-        let second = State::load(&layout, None, &Ctx::system()).await.unwrap();
+        let first = load(&layout, Some(&["eu", "ca"])).await.unwrap();
+        let second = load(&layout, None).await.unwrap();
         assert_eq!(first, second);
 
         let eu = RegionId::new("eu").unwrap();
         let taken = TcpNet.listen(loopback(first.regions[&eu].people)).await.unwrap();
-        let third = State::load(&layout, None, &Ctx::system()).await.unwrap();
+        let third = load(&layout, None).await.unwrap();
         assert_ne!(third.regions[&eu].people, first.regions[&eu].people);
         assert_eq!(third.regions[&eu].peers, first.regions[&eu].peers);
         drop(taken);
     }
 
     #[tokio::test]
-    async fn the_regions_of_a_folder_stay() {
+    async fn regions_join_and_none_leaves() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path().to_path_buf());
-        assert!(State::load(&layout, Some(regions(&["eu"])), &Ctx::system()).await.is_err());
-        assert!(State::load(&layout, Some(regions(&["eu", "mars"])), &Ctx::system()).await.is_err());
-        State::load(&layout, Some(regions(&["eu", "ca"])), &Ctx::system()).await.unwrap();
-        let failure = State::load(&layout, Some(regions(&["eu", "us"])), &Ctx::system()).await.unwrap_err();
+        assert!(load(&layout, Some(&["eu"])).await.is_err());
+        let unknown = load(&layout, Some(&["eu", "mars"])).await.unwrap_err();
+        assert!(unknown.to_string().contains("mars.toml is missing"), "{unknown}");
+        let first = load(&layout, Some(&["eu", "ca"])).await.unwrap();
+        let failure = load(&layout, Some(&["eu", "us"])).await.unwrap_err();
         assert_eq!(failure.exit_code(), 2);
+        let grown = load(&layout, Some(&["eu", "us", "ca"])).await.unwrap();
+        assert_eq!(grown.regions.len(), 3);
+        assert!(first.regions.iter().all(|(region, ports)| grown.regions[region] == *ports));
+        assert_eq!(load(&layout, None).await.unwrap(), grown);
     }
 }

@@ -4,9 +4,11 @@
 //! is parsed and checked before anything binds or opens: a key nobody knows, a value that does not
 //! fit and a value that is missing are refused, each with the key's name and never with its value.
 
+pub mod cloud;
 pub mod coordinator;
 mod load;
 pub mod policy;
+pub mod records;
 pub mod region;
 mod secret;
 pub mod shared;
@@ -16,6 +18,7 @@ mod units;
 
 pub use coordinator::CoordinatorSettings;
 pub use policy::{Policies, RegionPolicy};
+pub use records::RecordSettings;
 pub use region::RegionSettings;
 pub use secret::Secret;
 pub use shared::{Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener};

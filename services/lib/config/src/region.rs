@@ -10,7 +10,8 @@ use serde::Deserialize;
 use crate::shared::{
     Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener, ensure, filled, rebase,
 };
-use crate::{Secret, SpiffeId, TransferSettings, load, units};
+use crate::cloud::{AwsKeySettings, S3Settings};
+use crate::{RecordSettings, Secret, SpiffeId, TransferSettings, load, units};
 
 /// Everything `domicile region` needs.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +45,9 @@ pub struct RegionSettings {
     /// Numbers of transfers.
     #[serde(default)]
     pub transfer: TransferSettings,
+    /// Bounds of uploads, imports and pages.
+    #[serde(default)]
+    pub records: RecordSettings,
     /// Numbers of sessions and passwords (P49).
     #[serde(default)]
     pub sessions: SessionSettings,
@@ -90,6 +94,8 @@ pub enum KeySettings {
         /// Its path.
         file: PathBuf,
     },
+    /// A key of AWS KMS.
+    Aws(AwsKeySettings),
 }
 
 /// Which object store.
@@ -101,6 +107,8 @@ pub enum ObjectSettings {
         /// Its path.
         path: PathBuf,
     },
+    /// A bucket of S3.
+    S3(S3Settings),
 }
 
 /// Files of the region's Ed25519 keys, wrapped by its key service, made at the first start.
@@ -221,13 +229,14 @@ impl RegionSettings {
         self.people.rebase(base);
         self.peers.rebase(base);
         self.database.rebase(base);
-        let KeySettings::Local { file } = &mut self.keys;
-        let ObjectSettings::Directory { path } = &mut self.objects;
+        if let KeySettings::Local { file } = &mut self.keys {
+            rebase(base, [file]);
+        }
+        if let ObjectSettings::Directory { path } = &mut self.objects {
+            rebase(base, [path]);
+        }
         let signing = &mut self.signing;
-        rebase(
-            base,
-            [&mut self.policies, file, path, &mut signing.statement_key, &mut signing.checkpoint_key],
-        );
+        rebase(base, [&mut self.policies, &mut signing.statement_key, &mut signing.checkpoint_key]);
     }
 
     fn check(&self) -> Result<()> {
@@ -235,9 +244,21 @@ impl RegionSettings {
         self.peers.check()?;
         self.limits.check()?;
         self.transfer.check()?;
+        self.records.check()?;
         self.sessions.check()?;
         self.database.check(self.environment)?;
+        self.check_cloud()?;
         self.check_peers()
+    }
+
+    fn check_cloud(&self) -> Result<()> {
+        if let KeySettings::Aws(keys) = &self.keys {
+            keys.check(self.environment)?;
+        }
+        if let ObjectSettings::S3(objects) = &self.objects {
+            objects.check(self.environment)?;
+        }
+        Ok(())
     }
 
     fn check_peers(&self) -> Result<()> {
@@ -268,7 +289,7 @@ impl DatabaseSettings {
     }
 
     fn check(&self, environment: Environment) -> Result<()> {
-        ensure("database.max_connections", self.max_connections > 0)?;
+        ensure("database.max_connections", (1..=1_000).contains(&self.max_connections))?;
         ensure("database.acquire", !self.acquire.is_zero())?;
         let url = supported("database.url", &self.url)?;
         let keys = supported("database.keys_url", &self.keys_url)?;

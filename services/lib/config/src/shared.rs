@@ -116,6 +116,8 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Connections of one listener at a time.
     pub connections: usize,
+    /// Of those, connections from one client address at a time (an IPv6 address counts with its /64).
+    pub connections_per_address: usize,
     /// Requests of one connection at a time.
     pub streams: u32,
     /// Stream resets by one caller that close its connection.
@@ -123,6 +125,9 @@ pub struct Limits {
     /// How long a TLS handshake may take.
     #[serde(deserialize_with = "units::read")]
     pub handshake: Duration,
+    /// A connection without a request for this long is closed, also one that never began one.
+    #[serde(deserialize_with = "units::read")]
+    pub connection_idle: Duration,
     /// After this age a connection takes no new requests.
     #[serde(deserialize_with = "units::read")]
     pub connection_age: Duration,
@@ -152,9 +157,11 @@ impl Default for Limits {
             message_bytes: 4 * 1024 * 1024,
             header_bytes: 16 * 1024,
             connections: 1_024,
+            connections_per_address: 256,
             streams: 256,
             resets: 100,
             handshake: Duration::from_secs(5),
+            connection_idle: Duration::from_secs(5 * 60),
             connection_age: Duration::from_secs(30 * 60),
             grace: Duration::from_secs(10),
             deadline: Duration::from_secs(30),
@@ -167,22 +174,34 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Zero would close the service, a number past every use would be no bound.
     pub(crate) fn check(&self) -> Result<()> {
-        ensure("limits.message_bytes", (1_024..=64 * 1024 * 1024).contains(&self.message_bytes))?;
-        ensure("limits.header_bytes", (1_024..=1024 * 1024).contains(&self.header_bytes))?;
-        ensure("limits.connections", self.connections > 0)?;
-        ensure("limits.streams", self.streams > 0)?;
-        ensure("limits.deadline", !self.deadline.is_zero() && self.deadline <= self.longest_deadline)?;
-        let waits = [
-            ("limits.handshake", self.handshake),
-            ("limits.connection_age", self.connection_age),
-            ("limits.stream_idle", self.stream_idle),
-            ("limits.keepalive", self.keepalive),
-            ("limits.keepalive_answer", self.keepalive_answer),
+        let numbers = [
+            ("limits.message_bytes", self.message_bytes, 1_024..=64 * 1024 * 1024),
+            ("limits.header_bytes", self.header_bytes as usize, 1_024..=1024 * 1024),
+            ("limits.connections", self.connections, 1..=65_536),
+            ("limits.connections_per_address", self.connections_per_address, 1..=self.connections),
+            ("limits.streams", self.streams as usize, 1..=10_000),
+            ("limits.resets", self.resets, 1..=10_000),
         ];
-        waits.into_iter().try_for_each(|(key, wait)| ensure(key, !wait.is_zero()))
+        numbers.into_iter().try_for_each(|(key, number, bounds)| ensure(key, bounds.contains(&number)))?;
+        let waits = [
+            ("limits.handshake", self.handshake, MINUTE),
+            ("limits.connection_idle", self.connection_idle, DAY),
+            ("limits.connection_age", self.connection_age, DAY),
+            ("limits.deadline", self.deadline, self.longest_deadline),
+            ("limits.longest_deadline", self.longest_deadline, DAY),
+            ("limits.stream_idle", self.stream_idle, DAY),
+            ("limits.keepalive", self.keepalive, DAY),
+            ("limits.keepalive_answer", self.keepalive_answer, DAY),
+        ];
+        waits.into_iter().try_for_each(|(key, wait, most)| ensure(key, !wait.is_zero() && wait <= most))?;
+        ensure("limits.grace", self.grace <= DAY)
     }
 }
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// [`Code::ConfigurationInvalid`] at `key` unless `fits`.
 pub(crate) fn ensure(key: &str, fits: bool) -> Result<()> {

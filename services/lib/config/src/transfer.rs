@@ -36,6 +36,10 @@ pub struct TransferSettings {
     /// How long a driver's lease lasts.
     #[serde(deserialize_with = "units::read")]
     pub lease: Duration,
+    /// How long a replica's lease on a transfer's work lasts; it is renewed at a third of it. Another replica
+    /// takes over so long after one has died.
+    #[serde(deserialize_with = "units::read")]
+    pub work_lease: Duration,
     /// How long the source answers reads after Released when it hears nothing.
     #[serde(deserialize_with = "units::read")]
     pub source_reads: Duration,
@@ -75,6 +79,7 @@ impl Default for TransferSettings {
             freeze_pause: Duration::from_millis(500),
             mismatches: 3,
             lease: Duration::from_secs(15),
+            work_lease: Duration::from_secs(5),
             source_reads: Duration::from_secs(60),
             stuck_after: Duration::from_secs(300),
             forwarding_locator: Duration::from_secs(365 * DAY),
@@ -91,9 +96,9 @@ impl Default for TransferSettings {
 impl TransferSettings {
     pub(crate) fn check(&self) -> Result<()> {
         ensure("transfer.page_rows", (1..=2_000).contains(&self.page_rows))?;
-        ensure("transfer.page_bytes", self.page_bytes >= 64 * 1024)?;
+        ensure("transfer.page_bytes", (64 * 1024..=64 * 1024 * 1024).contains(&self.page_bytes))?;
         ensure("transfer.objects_at_once", (1..=64).contains(&self.objects_at_once))?;
-        ensure("transfer.transfers_at_once", self.transfers_at_once > 0)?;
+        ensure("transfer.transfers_at_once", (1..=1_024).contains(&self.transfers_at_once))?;
         ensure("transfer.freeze_tries", self.freeze_tries > 0)?;
         ensure("transfer.mismatches", self.mismatches > 0)?;
         let waits = [
@@ -103,6 +108,7 @@ impl TransferSettings {
             ("transfer.freeze_budget", self.freeze_budget),
             ("transfer.freeze_pause", self.freeze_pause),
             ("transfer.lease", self.lease),
+            ("transfer.work_lease", self.work_lease),
         ];
         waits.into_iter().try_for_each(|(key, wait)| ensure(key, !wait.is_zero()))
     }

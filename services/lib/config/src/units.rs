@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// Parses a duration: a whole number and a unit (`ms`, `s`, `min`, `h`, `d`).
+/// The longest duration a setting may name, a hundred years: any instant plus it is an instant.
+const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+
+/// Parses a duration: a whole number and a unit (`ms`, `s`, `min`, `h`, `d`); a hundred years at most.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(split);
@@ -17,7 +20,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         "d" => 86_400_000,
         _ => return None,
     };
-    number.checked_mul(millis).map(Duration::from_millis)
+    number.checked_mul(millis).map(Duration::from_millis).filter(|found| *found <= LONGEST)
 }
 
 /// For `#[serde(deserialize_with)]`.
@@ -35,7 +38,9 @@ mod tests {
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(duration("15 min"), Some(Duration::from_secs(900)));
         assert_eq!(duration("7d"), Some(Duration::from_secs(604_800)));
-        for wrong in ["", "s", "15", "-1s", "1.5s", "1w", "99999999999999999999d", "18446744073709551615d"] {
+        for wrong in
+            ["", "s", "15", "-1s", "1.5s", "1w", "36526d", "99999999999999999999d", "18446744073709551615d"]
+        {
             assert_eq!(duration(wrong), None, "{wrong}");
         }
     }

@@ -125,7 +125,7 @@ fn the_whole_loads_with_the_designs_defaults() {
     assert_eq!(settings.people.certificate, written.0.path().join("tls/people.pem"));
     assert_eq!(settings.peers.authority, Path::new("/etc/domicile/authority.pem"));
     assert_eq!(settings.database.backup_directory, Some(written.0.path().join("backups")));
-    let KeySettings::Local { file } = &settings.keys;
+    let KeySettings::Local { file } = &settings.keys else { unreachable!("as the example says") };
     assert_eq!(file, &written.0.path().join("keys/eu.json"));
     assert_eq!(settings.transfer.freeze_budget, Duration::from_millis(1_500));
     assert_eq!(settings.transfer.offer_open, Duration::from_secs(7 * 86_400));

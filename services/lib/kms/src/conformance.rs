@@ -5,7 +5,7 @@ mod wrapped_keys;
 
 use domicile_types::{Code, Result};
 
-pub use self::key_service::key_service;
+pub use self::key_service::{key_service, key_service_rows};
 pub use self::wrapped_keys::wrapped_keys;
 
 /// What a check found wrong.

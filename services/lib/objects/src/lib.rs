@@ -3,6 +3,7 @@
 
 pub mod directory;
 pub mod name;
+pub mod s3;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -14,13 +15,15 @@ use futures::stream::BoxStream;
 
 pub use directory::Directory;
 pub use name::{ObjectName, ObjectPrefix};
+pub use s3::S3;
 
 /// The most one [`ObjectStore::read_range`] returns, in bytes: a sealed chunk fits many times.
 pub const MAX_RANGE: u64 = 8 << 20;
 
 /// A store of immutable objects. An object is there whole or not at all; none is ever overwritten.
 ///
-/// All fail with [`domicile_types::Code::ObjectStoreUnavailable`] when the store does not answer.
+/// All fail with [`domicile_types::Code::ObjectStoreUnavailable`] when the store does not answer, and with
+/// [`domicile_types::Code::ObjectStoreDenied`] when it refuses.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// Stores an object durably and returns its length. Nothing is left behind when the stream fails, the

@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::doors::Busy;
 use crate::status::to_status;
 
 /// A streamed request: fails when the next piece takes too long.
@@ -42,6 +43,38 @@ impl http_body::Body for Upload {
         }
         ready!(self.timer.as_mut().poll(cx));
         Poll::Ready(Some(Err(to_status(Error::new(Code::DeadlineExceeded)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer that keeps its connection from counting as idle until all of it has gone out.
+pub(crate) struct Answering {
+    inner: Body,
+    _busy: Busy,
+}
+
+impl Answering {
+    pub(crate) fn wrap(inner: Body, busy: Busy) -> Body {
+        Body::new(Self { inner, _busy: busy })
+    }
+}
+
+impl http_body::Body for Answering {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -145,7 +145,7 @@ impl Inner {
             None if OPEN.iter().any(|service| path.starts_with(service)) => {
                 self.run(request, self.closing.clone()).await
             }
-            None => Status::unimplemented("There is no such method here.").into_http(),
+            None => unimplemented().into_http(),
         };
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
             response.headers_mut().insert(REQUEST, id);
@@ -281,9 +281,15 @@ fn judged(response: Response<Body>) -> (Result<(), Code>, Response<Body>) {
         Some(Ok(code)) => (Err(code), response),
         Some(Err(status)) => match refined(&status) {
             Some(error) => (Err(error.code()), to_status(error).into_http()),
-            None => (Err(Code::InvalidRequest), response),
+            // The library quotes the caller's own headers in such a refusal.
+            None => (Err(Code::InvalidRequest), unimplemented().into_http()),
         },
     }
+}
+
+/// No such method, or a compression that nothing here takes apart: a bomb stays packed.
+fn unimplemented() -> Status {
+    Status::unimplemented("There is no such method here, or not in this encoding.")
 }
 
 /// The token of `authorization: Bearer …`.

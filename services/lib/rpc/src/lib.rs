@@ -11,6 +11,7 @@
 pub mod audit;
 mod body;
 pub mod client;
+mod doors;
 pub mod guard;
 mod material;
 pub mod net;

@@ -1,7 +1,7 @@
 //! The network as an argument, so that tests can put another in its place.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,8 +15,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 /// A bound listener.
 #[async_trait]
 pub trait Listener: Send {
-    /// The next connection.
-    async fn accept(&mut self) -> io::Result<Box<dyn Io>>;
+    /// The next connection, and the address it comes from.
+    async fn accept(&mut self) -> io::Result<(Box<dyn Io>, IpAddr)>;
 
     /// Where it listens: with port 0 asked for, the port it got.
     fn local_address(&self) -> io::Result<SocketAddr>;
@@ -53,10 +53,10 @@ impl Net for TcpNet {
 
 #[async_trait]
 impl Listener for Tcp {
-    async fn accept(&mut self) -> io::Result<Box<dyn Io>> {
-        let (stream, _) = self.0.accept().await?;
+    async fn accept(&mut self) -> io::Result<(Box<dyn Io>, IpAddr)> {
+        let (stream, from) = self.0.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        Ok((Box::new(stream), from.ip()))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {

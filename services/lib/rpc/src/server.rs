@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -25,6 +24,8 @@ use tonic_health::server::HealthReporter;
 use tower::Service as _;
 
 use crate::audit::{AuditSink, Sessions};
+use crate::body::Answering;
+use crate::doors::{Activity, Closed, Doors, Pass};
 use crate::guard::{Callers, Guard, Peer};
 use crate::net::{Io, Listener};
 use crate::peers::{Peers, spiffe_id};
@@ -137,15 +138,18 @@ struct Shared {
 impl Shared {
     async fn run(self, mut listener: Box<dyn Listener>) {
         let tasks = TaskTracker::new();
-        let free = Arc::new(Semaphore::new(self.limits.connections));
+        let doors = Arc::new(Doors::new(&self.limits));
         let refusals = Arc::new(Refusals::new(tasks.clone()));
         while let Some(accepted) = self.shutdown.run_until_cancelled(listener.accept()).await {
-            match (accepted, Arc::clone(&free).try_acquire_owned()) {
-                (Ok(io), Ok(permit)) => {
-                    tasks.spawn(self.clone().connection(io, permit, Arc::clone(&refusals)));
-                }
-                (Ok(_), Err(_)) => tracing::warn!("a connection was closed: as many as allowed are open"),
-                (Err(error), _) => {
+            match accepted {
+                Ok((io, from)) => match doors.enter(from) {
+                    Ok(pass) => {
+                        let (doors, refusals) = (Arc::clone(&doors), Arc::clone(&refusals));
+                        tasks.spawn(self.clone().connection(io, pass, doors, refusals));
+                    }
+                    Err(why) => doors.closed(why),
+                },
+                Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -160,41 +164,62 @@ impl Shared {
         }
     }
 
-    async fn connection(self, io: Box<dyn Io>, _permit: OwnedSemaphorePermit, refusals: Arc<Refusals>) {
+    async fn connection(self, io: Box<dyn Io>, _pass: Pass, doors: Arc<Doors>, refusals: Arc<Refusals>) {
         let handshake = TlsAcceptor::from(self.tls.current()).accept(io);
         match timeout(self.limits.handshake, handshake).await {
-            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Ok(stream)) => {
+                if let Err(why) = self.serve(stream).await {
+                    doors.closed(why);
+                }
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "TLS handshake refused");
                 if is_refused_certificate(&error) {
                     refusals.record(&self.guard);
+                } else {
+                    doors.closed(Closed::HandshakeWrong);
                 }
             }
-            Err(_) => tracing::debug!("TLS handshake took too long"),
+            Err(_) => doors.closed(Closed::HandshakeSlow),
         }
     }
 
-    async fn serve(self, stream: TlsStream<Box<dyn Io>>) {
+    /// Serves a connection to its end; an end that is no ordinary one is told.
+    async fn serve(self, stream: TlsStream<Box<dyn Io>>) -> Result<(), Closed> {
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return;
+            return Err(Closed::Protocol);
         }
         let peer = Peer(stream.get_ref().1.peer_certificates().and_then(|chain| spiffe_id(chain.first()?)));
         let guard = self.guard.clone();
+        let activity = Activity::new();
+        let requests = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            let busy = requests.begin();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
-            guard.clone().call(request)
+            let answer = guard.clone().call(request);
+            async move { answer.await.map(|answer| answer.map(|body| Answering::wrap(body, busy))) }
         });
         let connection = self.http2().serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
-            _ = connection.as_mut() => return,
+            ended = connection.as_mut() => return ended.map_or_else(|error| broken(&error), Ok),
             () = self.ending() => connection.as_mut().graceful_shutdown(),
+            () = activity.idle(self.limits.connection_idle) => {
+                connection.as_mut().graceful_shutdown();
+                // Whoever does not even take leave is cut off; a request that came meanwhile is not.
+                tokio::select! {
+                    ended = connection.as_mut() => return ended.map_err(|_| Closed::Idle),
+                    () = activity.idle(self.limits.keepalive_answer) => return Err(Closed::Idle),
+                    () = self.over() => return Err(Closed::Idle),
+                }
+            }
         }
         tokio::select! {
             _ = connection.as_mut() => {}
             () = self.over() => {}
         }
+        Ok(())
     }
 
     /// When a connection takes no more requests: at its age, or when the server goes down.
@@ -227,6 +252,18 @@ impl Shared {
             .keep_alive_interval(self.limits.keepalive)
             .keep_alive_timeout(self.limits.keepalive_answer);
         http2
+    }
+}
+
+/// A connection that a caller dropped is an ordinary end; one that our own limits closed is not.
+fn broken(error: &hyper::Error) -> Result<(), Closed> {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::debug!(cause, "a connection ended");
+    match () {
+        () if error.is_timeout() => Err(Closed::Silent),
+        // The library's word for what it closed itself.
+        () if cause.contains("error detected") => Err(Closed::Protocol),
+        () => Ok(()),
     }
 }
 

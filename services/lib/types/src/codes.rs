@@ -90,7 +90,7 @@ codes! {
     ConfigurationInvalid = "DOM-CONFIG-001", InvalidArgument, "The configuration has a value that does not fit.", "Correct the named key and start again.";
     ConfigurationUnknownKey = "DOM-CONFIG-002", InvalidArgument, "The configuration has a key nobody knows.", "Remove or correct the named key and start again.";
     ConfigurationMissing = "DOM-CONFIG-003", InvalidArgument, "The configuration lacks a value.", "Add the named key and start again.";
-    ConfigurationUnsafe = "DOM-CONFIG-004", FailedPrecondition, "The configuration is not safe for production.", "Use PostgreSQL for a production region.";
+    ConfigurationUnsafe = "DOM-CONFIG-004", FailedPrecondition, "The configuration is not safe for production.", "Production needs PostgreSQL, HTTPS and a key of one AWS region alone: correct the named key.";
     DatabaseRoleUnsafe = "DOM-CONFIG-005", FailedPrecondition, "The database role or a table's protection is not as it must be.", "Run `domicile migrate` as the owner, and start the region with the service role.";
     SchemaOutdated = "DOM-CONFIG-006", FailedPrecondition, "The database schema is not of this release.", "Run `domicile migrate` and start again.";
     Unauthenticated = "DOM-IDENTITY-001", Unauthenticated, "You are not signed in, or your session has ended.", "Sign in and try again.";
@@ -142,6 +142,7 @@ codes! {
     ObjectStoreUnavailable = "DOM-OBJECT-001", Unavailable, "The object store does not answer.", "Try again in a moment; nothing was changed.";
     ObjectExists = "DOM-OBJECT-002", AlreadyExists, "An object of this name exists with other content.", "Use a fresh name.";
     ObjectMissing = "DOM-OBJECT-003", NotFound, "There is no such object.", "Check the id.";
+    ObjectStoreDenied = "DOM-OBJECT-004", FailedPrecondition, "The object store refuses this request.", "Check the bucket, its policy and the region's credentials.";
     AuditUnavailable = "DOM-AUDIT-001", Unavailable, "The audit log cannot be written, so the request was refused.", "Try again in a moment; nothing was changed or shown.";
     AuditCorrupt = "DOM-AUDIT-002", DataLoss, "The audit log does not verify.", "Export the bundle and run `domicile audit verify`; keep the database as it is.";
 }

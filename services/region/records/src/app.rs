@@ -5,6 +5,7 @@ mod access;
 mod draft;
 mod export;
 mod import;
+mod intake;
 mod joint;
 mod json;
 mod object;
@@ -17,8 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domicile_config::TransferSettings;
 use domicile_config::policy::{Period, RegionPolicy};
+use domicile_config::{RecordSettings, TransferSettings};
 use domicile_kms::Keyring;
 use domicile_objects::ObjectStore;
 use domicile_store::queries::residency::{self, Carer, Entitled};
@@ -28,6 +29,7 @@ use domicile_types::{
     AccountId, Actor, Code, Ctx, Error, PracticeId, RegionId, Result, Role, SubjectId, Timestamp,
 };
 
+use self::intake::Intake;
 use crate::ports::TravelReader;
 
 /// Numbers of the records service.
@@ -35,10 +37,8 @@ use crate::ports::TravelReader;
 pub struct Settings {
     /// How long a released record is still read here (transfer.md, "Numbers").
     pub released_reads: Duration,
-    /// Bytes of one uploaded object at most.
-    pub object_bytes: u64,
-    /// Bytes of one imported bundle at most; it is held in memory.
-    pub import_bytes: usize,
+    /// Bounds of uploads, imports and pages.
+    pub bounds: RecordSettings,
     /// How long an item is kept at least from when it happened, until its record's last session is known (P22).
     pub retain: Period,
     /// How long a signed item is kept at least from when it was signed (P26).
@@ -48,11 +48,10 @@ pub struct Settings {
 impl Settings {
     /// The numbers a region's settings and its policy give.
     #[must_use]
-    pub fn new(transfer: &TransferSettings, policy: &RegionPolicy) -> Self {
+    pub fn new(transfer: &TransferSettings, bounds: &RecordSettings, policy: &RegionPolicy) -> Self {
         Self {
             released_reads: transfer.source_reads,
-            object_bytes: 1 << 30,
-            import_bytes: 64 << 20,
+            bounds: bounds.clone(),
             retain: policy.retention.records.keep,
             retain_signed: policy.retention.signed_notes.keep,
         }
@@ -85,6 +84,7 @@ struct Inner {
     objects: Arc<dyn ObjectStore>,
     travel: Arc<dyn TravelReader>,
     settings: Settings,
+    intake: Intake,
 }
 
 impl fmt::Debug for Records {
@@ -98,7 +98,8 @@ impl Records {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { store, keyring, objects, travel, settings } = parts;
-        Self { inner: Arc::new(Inner { store, keyring, objects, travel, settings }) }
+        let intake = Intake::new(&settings.bounds);
+        Self { inner: Arc::new(Inner { store, keyring, objects, travel, settings, intake }) }
     }
 
     fn store(&self) -> &Store {

@@ -12,6 +12,7 @@ use domicile_types::{
 use futures::StreamExt as _;
 
 use super::draft::{blank, owner, retained, subject};
+use super::intake::Memory;
 use super::json::{self, Bundle};
 use super::put::{begin, fingerprint, seal_payload};
 use super::upload::Content;
@@ -50,7 +51,9 @@ impl Records {
         let practice = who.carer().map(|carer| carer.practice);
         let keys = self.write_keys(&who, practice, false).await?;
         audit.concerns(who.subject);
-        let text = gather(content, self.settings().import_bytes).await?;
+        let _place = self.inner.intake.enter(who.subject)?;
+        let mut memory = self.inner.intake.memory();
+        let text = gather(content, self.settings().bounds.import_bytes, &mut memory).await?;
         let idempotency =
             Idempotency { key, fingerprint: fingerprint(&keys.fingerprint, "import", &who, &sha256(&text)) };
         if let Some(before) = self.by_key(&who, &idempotency).await? {
@@ -164,12 +167,13 @@ impl Sealer {
 }
 
 /// The whole text, in memory and nowhere else.
-async fn gather(mut content: Content, most: usize) -> Result<Zeroizing<Vec<u8>>> {
+async fn gather(mut content: Content, most: usize, memory: &mut Memory) -> Result<Zeroizing<Vec<u8>>> {
     let mut text = Zeroizing::new(Vec::new());
     while let Some(piece) = content.next().await.transpose()? {
         if text.len() + piece.len() > most {
             return Err(too_large("content".to_owned()));
         }
+        memory.hold(text.len() + piece.len())?;
         text.extend_from_slice(&piece);
     }
     Ok(text)

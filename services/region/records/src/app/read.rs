@@ -12,8 +12,8 @@ use super::{Records, Who};
 use crate::kinds;
 use crate::wire::{self, id, invalid};
 
-/// Items of a page unless the caller says otherwise, and at most.
-const PAGE: (u32, u32) = (50, 500);
+/// Items of a page unless the caller says otherwise.
+const PAGE: u32 = 50;
 /// Payload bytes of a page at most, so that it fits one message; one item fits in any case.
 const PAGE_BYTES: u64 = 3 << 20;
 
@@ -65,7 +65,7 @@ impl Records {
     ) -> Result<pb::ListItemsResponse> {
         let subject = subject(&request.subject_id)?;
         let who = Who::of(&audit.actor, subject)?;
-        let listing = listing(&request)?;
+        let listing = listing(&request, self.settings().bounds.page_items)?;
         let (limit, payloads) = (listing.limit, listing.payloads);
         let served = self.settings().released_reads;
         let read = self.store().read("item.list", who.scope(), move |tx| {
@@ -200,10 +200,9 @@ async fn with_payloads(
     Ok(named.iter().filter_map(|named| sealed.remove(named)).collect())
 }
 
-fn listing(request: &pb::ListItemsRequest) -> Result<Listing> {
-    let (usual, most) = PAGE;
+fn listing(request: &pb::ListItemsRequest, most: u32) -> Result<Listing> {
     let limit = match request.page_size {
-        0 => usual,
+        0 => PAGE,
         size if size <= most => size,
         _ => return Err(invalid("page_size")),
     };

@@ -46,7 +46,7 @@ impl Records {
         let body = header.encode_to_vec();
         let key = idempotency_key(header.idempotency_key)?;
         let digest: [u8; 32] = header.sha256.try_into().map_err(|_| invalid("sha256"))?;
-        if header.length > self.settings().object_bytes {
+        if header.length > self.settings().bounds.object_bytes {
             return Err(Error::new(Code::TooLarge).at("length"));
         }
         let mut draft = Draft::read(header.draft)?;
@@ -81,6 +81,7 @@ impl Records {
             audit.touches(before.item_id);
             return Ok(before);
         }
+        let place = self.inner.intake.enter(who.subject)?;
         let chunks = chunked::chunks(length)?;
         let (key_version, key) =
             self.inner.keyring.record_key_for(who.subject, practice, u64::from(chunks)).await?;
@@ -102,10 +103,11 @@ impl Records {
             state: ObjectState::Pending,
             travelling: false,
             transfer: None,
+            copy: None,
             registered_at: self.now(),
         };
         self.register(&who, row).await?;
-        let place = ObjectPlace {
+        let sealing = ObjectPlace {
             region: self.region().clone(),
             subject: who.subject,
             practice,
@@ -114,7 +116,7 @@ impl Records {
         };
         let plain = Plain {
             content,
-            sealer: ObjectSealer::new(key, place),
+            sealer: ObjectSealer::new(key, sealing),
             ctx: self.ctx().clone(),
             waiting: Bytes::new(),
             left: length,
@@ -122,7 +124,10 @@ impl Records {
         };
         // In a task of its own: when the caller goes away, what it left is still cleared away.
         let (records, audit) = (self.clone(), Arc::clone(audit));
-        let task = tokio::spawn(async move { records.carry(&audit, write, plain).await });
+        let task = tokio::spawn(async move {
+            let _place = place;
+            records.carry(&audit, write, plain).await
+        });
         task.await.map_err(|_| Error::new(Code::Internal).at("upload"))?
     }
 
