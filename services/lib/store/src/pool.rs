@@ -67,7 +67,7 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
     if needs_tls && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
         return Err(Error::new(Code::ConfigurationUnsafe).at("database.url: sslmode=verify-full is needed"));
     }
-    let mut settings = vec![("timezone", "UTC"), ("search_path", schema)];
+    let mut settings = vec![("timezone", "UTC"), ("search_path", schema), ("jit", "off"), ("plan_cache_mode", "force_generic_plan")];
     match purpose {
         Use::Write => settings.extend([
             ("statement_timeout", "30s"),

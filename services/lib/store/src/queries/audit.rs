@@ -10,7 +10,7 @@ use domicile_types::{Code, Error, EventId, Result, Timestamp, TransferId};
 use uuid::Uuid;
 
 use crate::value::Bind as _;
-use crate::{Bound, FromRow, OnConflict, Row, Tx, values};
+use crate::{Backend, Bound, FromRow, OnConflict, Row, Tx, bulk, values};
 
 /// Registers a process as a writer; its epoch is above all before.
 pub(crate) async fn writer_register(tx: &Tx, writer: Uuid) -> Result<u64> {
@@ -186,8 +186,8 @@ pub async fn outbox_waiting(tx: &Tx, limit: u64) -> Result<Vec<EventId>> {
 /// [`Code::StoreUnavailable`].
 pub async fn outbox_holds(tx: &Tx, events: &[EventId]) -> Result<bool> {
     for some in events.chunks(CHUNK) {
-        let (list, values) = listed(some);
-        let sql = format!("SELECT COUNT(*) AS value FROM audit_outbox WHERE event_id IN ({list})");
+        let (among, values) = among(tx, some)?;
+        let sql = format!("SELECT COUNT(*) AS value FROM audit_outbox WHERE event_id {among}");
         if tx.scalar::<i64>(&sql, values).await?.unwrap_or(0) > 0 {
             return Ok(true);
         }
@@ -210,8 +210,8 @@ pub async fn outbox_list(tx: &Tx, limit: u64) -> Result<Vec<OutboxRow>> {
 /// [`Code::StoreUnavailable`].
 pub async fn outbox_delete(tx: &Tx, events: &[EventId]) -> Result<()> {
     for some in events.chunks(CHUNK) {
-        let (list, values) = listed(some);
-        tx.execute(&format!("DELETE FROM audit_outbox WHERE event_id IN ({list})"), values).await?;
+        let (among, values) = among(tx, some)?;
+        tx.execute(&format!("DELETE FROM audit_outbox WHERE event_id {among}"), values).await?;
     }
     Ok(())
 }
@@ -223,8 +223,8 @@ pub async fn outbox_delete(tx: &Tx, events: &[EventId]) -> Result<()> {
 pub async fn entry_known(tx: &Tx, events: &[EventId]) -> Result<Vec<EventId>> {
     let mut known = Vec::new();
     for some in events.chunks(CHUNK) {
-        let (list, values) = listed(some);
-        let sql = format!("SELECT event_id FROM audit_entry WHERE event_id IN ({list})");
+        let (among, values) = among(tx, some)?;
+        let sql = format!("SELECT event_id FROM audit_entry WHERE event_id {among}");
         for row in tx.rows(&sql, values).await? {
             known.push(row.get("event_id")?);
         }
@@ -235,9 +235,15 @@ pub async fn entry_known(tx: &Tx, events: &[EventId]) -> Result<Vec<EventId>> {
 /// How many events one statement names.
 const CHUNK: usize = 500;
 
-fn listed(events: &[EventId]) -> (String, Vec<Bound>) {
+/// The condition that names some events. On PostgreSQL they are one array, so that any number of them is
+/// the same prepared statement.
+fn among(tx: &Tx, events: &[EventId]) -> Result<(String, Vec<Bound>)> {
+    if tx.backend() == Backend::Postgres {
+        let values = bulk::arrays(events.iter().map(|event| [event.bind()]).collect())?;
+        return Ok(("= ANY($1)".to_owned(), values));
+    }
     let places: Vec<String> = (1..=events.len()).map(|place| format!("${place}")).collect();
-    (places.join(", "), events.iter().map(|event| event.bind()).collect())
+    Ok((format!("IN ({})", places.join(", ")), events.iter().map(|event| event.bind()).collect()))
 }
 
 /// How many entries the log has.
@@ -276,16 +282,26 @@ pub async fn node_append(tx: &Tx, nodes: &[Node]) -> Result<()> {
 pub async fn node_get(tx: &Tx, places: &[Coordinate]) -> Result<Vec<Hash>> {
     let mut found = BTreeMap::new();
     for some in places.chunks(CHUNK) {
-        let either = |at: usize| format!("(level = ${} AND idx = ${})", 2 * at + 1, 2 * at + 2);
-        let clauses: Vec<String> = (0..some.len()).map(either).collect();
-        let values = some.iter().flat_map(|at| values![at.level, at.index]).collect();
-        let sql = format!("SELECT level, idx, hash FROM audit_node WHERE {}", clauses.join(" OR "));
+        let (sql, values) = nodes_at(tx, some)?;
         for NodeRow(node) in tx.all(&sql, values).await? {
             found.insert(node.at, node.hash);
         }
     }
     let hash = |at| found.get(at).copied().ok_or_else(|| Error::new(Code::AuditCorrupt).at("tree node"));
     places.iter().map(hash).collect()
+}
+
+fn nodes_at(tx: &Tx, places: &[Coordinate]) -> Result<(String, Vec<Bound>)> {
+    if tx.backend() == Backend::Postgres {
+        let sql = "SELECT n.level, n.idx, n.hash FROM audit_node n \
+                   JOIN UNNEST($1::bigint[], $2::bigint[]) AS r(level, idx) ON n.level = r.level AND n.idx = r.idx";
+        let values = bulk::arrays(places.iter().map(|at| [at.level.bind(), at.index.bind()]).collect())?;
+        return Ok((sql.to_owned(), values));
+    }
+    let either = |at: usize| format!("(level = ${} AND idx = ${})", 2 * at + 1, 2 * at + 2);
+    let clauses: Vec<String> = (0..places.len()).map(either).collect();
+    let values = places.iter().flat_map(|at| values![at.level, at.index]).collect();
+    Ok((format!("SELECT level, idx, hash FROM audit_node WHERE {}", clauses.join(" OR ")), values))
 }
 
 /// The leaf hashes from `first` up to `end`, in order.
