@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::stores::Region;
 
+pub mod joining;
 pub mod moves;
 pub mod people;
 pub mod proofs;
