@@ -3,8 +3,7 @@
 
 mod baseline;
 mod place;
-mod text;
-mod worker;
+pub(crate) mod worker;
 
 use std::time::Duration;
 
@@ -175,7 +174,8 @@ impl Figures {
             ));
         }
         if args.statements {
-            for one in self.asked["top"].as_array().into_iter().flatten() {
+            let all = self.asked["top"].as_array().into_iter().flatten();
+            for one in all.filter(|one| one["calls"].as_f64() > Some(0.0)) {
                 let text = format!("{} ms  {}", one["mean_ms"], one["query"].as_str().unwrap_or_default());
                 lines.push((one["calls"].to_string(), text));
             }

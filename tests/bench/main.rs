@@ -3,11 +3,18 @@
 //! a wrong answer does.
 
 mod cluster;
+mod journey;
 mod latency;
 mod load;
 mod machine;
+mod notes;
 mod out;
+mod pipelines;
+mod record;
+mod stage;
 mod statements;
+mod tools;
+mod transfer;
 
 use clap::{Parser, Subcommand};
 use domicile_tests::world::Outcome;
@@ -26,6 +33,8 @@ struct Bench {
 enum What {
     /// Item writes and reads by several clients at once.
     Load(load::LoadArgs),
+    /// The standard record's move, beside pipelines of age and rclone.
+    Transfer(transfer::TransferArgs),
 }
 
 #[tokio::main]
@@ -33,6 +42,7 @@ async fn main() -> Outcome<()> {
     let Bench { what, common } = Bench::parse();
     let measured = match what {
         What::Load(args) => load::run(&common, &args).await?,
+        What::Transfer(args) => transfer::run(&common, &args).await?,
     };
     common.tell(&measured)
 }
