@@ -32,7 +32,7 @@ struct Newcomer {
 
 impl World {
     /// A region joins: its policy, folder, certificates, database, keys and first accounts are made; the
-    /// others learn of it one after another, each with a restart; then it serves.
+    /// coordinator and the others learn of it one after another, each with a restart.
     ///
     /// # Errors
     /// When a step of it fails.
@@ -60,14 +60,14 @@ impl World {
         self.spawn(name, None)?;
         self.published(&newcomer)?;
         self.serving(name).await?;
+        self.introduce("coordinator", "region", newcomer.as_coordinated())?;
+        self.stop("coordinator").await?;
+        self.restart("coordinator").await?;
         for other in &others {
             self.introduce(other, "peer", newcomer.as_peer())?;
             self.stop(other).await?;
             self.restart(other).await?;
         }
-        self.introduce("coordinator", "region", newcomer.as_coordinated())?;
-        self.stop("coordinator").await?;
-        self.restart("coordinator").await?;
         self.first_accounts(name).await
     }
 
