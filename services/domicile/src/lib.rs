@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 use clap::{Parser, Subcommand};
 use domicile_cli::{App, Command, EXIT_CODES, Global, output};
 use domicile_types::Ctx;
+use tracing::Instrument as _;
 
 /// The release and the commit it was built from, which whoever builds a release names in `DOMICILE_COMMIT`.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -73,7 +74,13 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match domicile.action {
             Action::Role(role) => role.run(&app).await,
-            Action::Command(command) => command.run(&app).await,
+            Action::Command(command) => {
+                let work = async {
+                    let span = command.span();
+                    command.run(&app).instrument(span).await
+                };
+                roles::telemetry::around(&app, work).await
+            }
         }
     });
     // Blocking reads of standard input never return by themselves.

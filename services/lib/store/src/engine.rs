@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domicile_telemetry::metrics;
 use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, SubjectId};
 use futures::future::BoxFuture;
 use sea_orm::{
@@ -48,6 +49,17 @@ pub(crate) enum Mode {
     Write,
     Serializable,
     Sequence,
+}
+
+impl Mode {
+    /// The pool's name in measurements.
+    const fn pool(self) -> &'static str {
+        match self {
+            Self::Read => "reader",
+            Self::Write | Self::Serializable => "writer",
+            Self::Sequence => "sequencer",
+        }
+    }
 }
 
 /// A transaction to run.
@@ -104,6 +116,7 @@ impl Engine {
                 }
                 Err(Ended::Lost(error)) => {
                     tried += 1;
+                    domicile_telemetry::metrics::retried();
                     tracing::debug!(name = plan.name, tried, "transaction lost a race");
                     if tried >= TRIES {
                         return Err(error);
@@ -167,7 +180,7 @@ impl Engine {
             sqlite_transaction_mode: (self.backend == Backend::Sqlite && mode != Mode::Read)
                 .then_some(SqliteTransactionMode::Immediate),
         };
-        pool.begin_with_options(options).await.map_err(|error| {
+        metrics::acquire(mode.pool(), pool.begin_with_options(options)).await.map_err(|error| {
             let failure = StoreFailure::from_db(&error);
             let again = failure.kind() == Kind::Contended;
             let error = failure::error(failure);

@@ -49,6 +49,7 @@ mod health;
 mod keys;
 mod lanes;
 mod migrate;
+pub mod observe;
 mod pool;
 mod protection;
 pub mod queries;
