@@ -116,7 +116,7 @@ impl Engine {
                 }
                 Err(Ended::Lost(error)) => {
                     tried += 1;
-                    domicile_telemetry::metrics::retried();
+                    metrics::retried();
                     tracing::debug!(name = plan.name, tried, "transaction lost a race");
                     if tried >= TRIES {
                         return Err(error);
