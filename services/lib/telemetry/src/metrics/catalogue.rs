@@ -118,9 +118,9 @@ catalogue! {
     OBJECTS = Histogram "domicile.objects.request.duration" "s"
         ["domicile.objects.operation", "domicile.outcome"]
         "How long the object store took, by operation and outcome: ok or an error's code.";
-    SERVING = Gauge "domicile.region.serving" "1" []
+    SERVING = Gauge "domicile.region.serving" "{region}" []
         "Whether the region's databases answer and it says that it serves: 1 or 0.";
-    REGION_UP = Gauge "domicile.coordinator.region_up" "1" ["domicile.peer"]
+    REGION_UP = Gauge "domicile.coordinator.region_up" "{region}" ["domicile.peer"]
         "Whether a region answered the coordinator when it last looked: 1 or 0.";
     CERTIFICATE = Gauge "domicile.certificate.remaining" "s" ["domicile.listener"]
         "How long the listener's certificate is still valid; negative once it is over.";
