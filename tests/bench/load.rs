@@ -2,7 +2,7 @@
 //! connections. Every answer is checked.
 
 mod baseline;
-mod place;
+pub(crate) mod place;
 pub(crate) mod worker;
 
 use std::time::Duration;
@@ -55,6 +55,23 @@ pub(crate) struct LoadArgs {
     /// Show the statements a request runs.
     #[arg(long)]
     pub(crate) statements: bool,
+}
+
+impl Default for LoadArgs {
+    fn default() -> Self {
+        Self {
+            database: Database::Postgres,
+            clients: 8,
+            subjects: Subjects::PerClient,
+            seconds: 10,
+            mode: Mode::Write,
+            items: 200,
+            baseline: false,
+            domicile_without_audit: None,
+            rounds: 3,
+            statements: false,
+        }
+    }
 }
 
 /// A database.

@@ -22,6 +22,8 @@ use crate::stage::{MOVING, Stage};
 const WRITERS: usize = 16;
 /// Uploads on their way at once.
 const UPLOADS: usize = 4;
+/// How long one upload may take: the longest deadline a region grants.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// A record.
 pub(crate) struct Record {
@@ -90,7 +92,8 @@ impl Record {
             .map(|number| notes::put(client, notes::request(self.subject(), number)))
             .buffer_unordered(WRITERS)
             .try_for_each(|_| std::future::ready(Ok(())))
-            .await?;
+            .await
+            .map_err(during("writing"))?;
         self.items += items;
         Ok(())
     }
@@ -103,7 +106,9 @@ impl Record {
         bytes: u64,
         pace: Option<u64>,
     ) -> Outcome<()> {
-        let (client, block) = (stage.practitioner(self.home)?, block());
+        // The answer comes once the whole content is stored.
+        let client = &stage.practitioner(self.home)?.with_deadline(LONGEST);
+        let block = block();
         let subject = self.subject().to_owned();
         let first = self.uploads.len() as u64;
         let done: Vec<Upload> = stream::iter(first..first + count)
@@ -121,7 +126,8 @@ impl Record {
             })
             .buffer_unordered(UPLOADS)
             .try_collect()
-            .await?;
+            .await
+            .map_err(during("uploading"))?;
         self.items += count;
         self.uploads.extend(done);
         Ok(())
@@ -129,8 +135,8 @@ impl Record {
 
     /// Asks for a move, waits for the offer and consents to it.
     pub(crate) async fn consent(&self, to: &'static str) -> Outcome<Journey> {
-        let moving = self.patient.ask(to).await?;
-        self.patient.consent(&moving).await?;
+        let moving = self.patient.ask(to).await.map_err(during("asking"))?;
+        self.patient.consent(&moving).await.map_err(during("consenting"))?;
         Ok(Journey { id: moving.id, from: self.home, to, consented: Instant::now() })
     }
 
@@ -165,7 +171,7 @@ impl Record {
     pub(crate) async fn whole(&self, stage: &Stage) -> Outcome<()> {
         let client = stage.practitioner(self.home)?;
         let request = GetSummaryRequest { subject_id: self.subject().to_owned() };
-        let summary = answer(client.records().get_summary(request)).await?;
+        let summary = answer(client.records().get_summary(request)).await.map_err(during("counting"))?;
         let items: u64 = summary.kinds.iter().map(|kind| kind.items).sum();
         if items != self.items {
             return Err(format!("{} has {items} items and not {}", self.home, self.items).into());
@@ -189,7 +195,8 @@ impl Record {
         let client = stage.practitioner(self.home)?;
         let request =
             DownloadObjectRequest { subject_id: self.subject().to_owned(), item_id: upload.item.clone() };
-        let mut incoming = answer(client.records().download_object(request)).await?;
+        let mut incoming =
+            answer(client.records().download_object(request)).await.map_err(during("downloading"))?;
         let (mut hash, mut length) = (Sha256::default(), 0_u64);
         let began = Instant::now();
         while let Some(message) = upload::next(&mut incoming).await? {
@@ -202,6 +209,11 @@ impl Record {
         let same = length == upload.content.bytes && hash.finish() == upload.content.sha256();
         if same { Ok(()) } else { Err("an attachment is not as it was uploaded".into()) }
     }
+}
+
+/// Says what failed.
+fn during<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> String {
+    move |error| format!("{what}: {error}")
 }
 
 /// When so many bytes may have passed.
