@@ -4,6 +4,7 @@
 mod compose;
 mod demo;
 mod faults;
+mod memory;
 mod panics;
 mod roles;
 mod signing;
@@ -59,6 +60,7 @@ enum Action {
 /// Runs the command line of this process and gives its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    memory::keep_to_itself();
     panics::say_only_where();
     let domicile = Domicile::parse();
     let json = domicile.global.json;

@@ -298,6 +298,7 @@ impl DatabaseSettings {
         ensure("database.acquire", !self.acquire.is_zero())?;
         let url = supported("database.url", &self.url)?;
         let keys = supported("database.keys_url", &self.keys_url)?;
+        self.owner_url.iter().try_for_each(|owner| supported("database.owner_url", owner).map(drop))?;
         if environment == Environment::Production && (url == Backend::Sqlite || keys == Backend::Sqlite) {
             return Err(Error::new(Code::ConfigurationUnsafe).at("database.url"));
         }
