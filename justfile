@@ -23,16 +23,24 @@ fmt:
 
 # Start four regions and the coordinator on this machine; Ctrl-C stops them.
 up *ARGS:
-    cargo run --release -- up {{ ARGS }}
+    cargo run --release --locked -- up {{ ARGS }}
 
 # Show a record moving from the EU to Canada, and a consent withdrawn in time.
 demo *ARGS:
-    cargo run --release -- demo {{ ARGS }}
+    cargo run --release --locked -- demo {{ ARGS }}
 
-# Check licences, sources and banned crates with cargo-deny (the tests check the same without it).
+# Check advisories, licences, sources and banned crates with cargo-deny; fetches the advisory database.
 deny:
-    cargo deny --all-features check bans licenses sources
+    cargo deny --locked --all-features check advisories bans licenses sources
+
+# Write the bill of materials of the executable, CycloneDX, from the locked graph.
+sbom TARGET="x86_64-unknown-linux-gnu":
+    cargo run --quiet --locked -p domicile-sbom -- {{ TARGET }} > sbom.cdx.json
+
+# Build what is shipped: optimised for size and speed, its commit in `domicile --version`, its list beside it.
+dist: sbom
+    DOMICILE_COMMIT="$(git rev-parse HEAD)$(git diff --quiet HEAD || echo +changed)" cargo build --profile dist --locked
 
 # Write the pages of the error codes anew after a change of the code table.
 error-pages:
-    DOMICILE_BLESS=1 cargo test -p domicile-tests --test error_codes
+    DOMICILE_BLESS=1 cargo test --locked -p domicile-tests --test error_codes

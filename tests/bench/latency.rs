@@ -54,3 +54,26 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_the_nearest_rank() {
+        let mut all = Latencies::default();
+        assert_eq!(all.quantile(990), Duration::ZERO);
+        for one in (1..=200).rev() {
+            all.add(Duration::from_millis(one));
+        }
+        let at = |per_mille| all.quantile(per_mille).as_millis();
+        assert_eq!([at(0), at(500), at(990), at(1_000)], [1, 100, 198, 200]);
+    }
+
+    #[test]
+    fn the_median_is_a_figure_that_was_measured() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
+        assert_eq!(median(&[4.0, 1.0]).to_bits(), 1.0_f64.to_bits());
+        assert!(median(&[]).is_nan());
+    }
+}

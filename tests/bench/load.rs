@@ -2,9 +2,8 @@
 //! connections. Every answer is checked.
 
 mod baseline;
-mod place;
-mod text;
-mod worker;
+pub(crate) mod place;
+pub(crate) mod worker;
 
 use std::time::Duration;
 
@@ -56,6 +55,23 @@ pub(crate) struct LoadArgs {
     /// Show the statements a request runs.
     #[arg(long)]
     pub(crate) statements: bool,
+}
+
+impl Default for LoadArgs {
+    fn default() -> Self {
+        Self {
+            database: Database::Postgres,
+            clients: 8,
+            subjects: Subjects::PerClient,
+            seconds: 10,
+            mode: Mode::Write,
+            items: 200,
+            baseline: false,
+            domicile_without_audit: None,
+            rounds: 3,
+            statements: false,
+        }
+    }
 }
 
 /// A database.
@@ -175,7 +191,8 @@ impl Figures {
             ));
         }
         if args.statements {
-            for one in self.asked["top"].as_array().into_iter().flatten() {
+            let all = self.asked["top"].as_array().into_iter().flatten();
+            for one in all.filter(|one| one["calls"].as_f64() > Some(0.0)) {
                 let text = format!("{} ms  {}", one["mean_ms"], one["query"].as_str().unwrap_or_default());
                 lines.push((one["calls"].to_string(), text));
             }

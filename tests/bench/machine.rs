@@ -49,6 +49,11 @@ pub(crate) fn memory_kib(pid: u32, figure: &str) -> Outcome<u64> {
     field(&status, figure).ok_or_else(|| format!("no {figure}").into())
 }
 
+/// Lets the kernel count a process's `VmHWM` from its present size.
+pub(crate) fn forget_peak(pid: u32) -> Outcome<()> {
+    Ok(std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
@@ -87,4 +92,20 @@ pub(crate) fn disk(folder: &Path) -> String {
         }
     }
     best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_seen() {
+        let own = std::process::id();
+        let peak = memory_kib(own, "VmHWM").unwrap();
+        assert!(peak >= memory_kib(own, "VmRSS").unwrap() / 2 && peak > 0);
+        assert!(cpu(own).unwrap() <= cpu_of_tree(own).unwrap());
+        assert!(memory_kib(own, "VmNothing").is_err());
+        assert!(cores() > 0 && memory_mib() > 0);
+        assert!(disk(Path::new("/")).contains(" on "));
+    }
 }

@@ -90,3 +90,8 @@ impl Common {
         Ok(())
     }
 }
+
+/// Bytes as MiB.
+pub(crate) fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes / (1024 * 1024))
+}

@@ -1,8 +1,10 @@
 //! The harness of the tests that need more than one crate, and the tests themselves under `tests/`.
 
+pub mod abuse;
 pub mod clock;
 pub mod people;
 pub mod postgres;
+pub mod production;
 pub mod records;
 pub mod region;
 pub mod stores;

@@ -18,6 +18,10 @@ use crate::postgres::Failed;
 pub struct People {
     /// To the listener, without a session.
     pub channel: Channel,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The certificate it shows and clients trust, PEM.
+    pub authority: String,
     _files: tempfile::TempDir,
     _running: DropGuard,
 }
@@ -26,8 +30,14 @@ impl People {
     /// A server without services, to which a test adds those it needs.
     #[must_use]
     pub fn server(store: &Store, sessions: Arc<dyn Sessions>) -> Server {
+        Self::bounded(store, sessions, Limits::default())
+    }
+
+    /// The same within these limits.
+    #[must_use]
+    pub fn bounded(store: &Store, sessions: Arc<dyn Sessions>, limits: Limits) -> Server {
         let sink = Arc::new(OutboxSink(store.clone()));
-        Server::people(store.ctx().clone(), Limits::default(), sessions, sink)
+        Server::people(store.ctx().clone(), limits, sessions, sink)
     }
 
     /// Serves on a free loopback port.
@@ -56,11 +66,11 @@ impl People {
         let endpoint = Endpoint {
             uri: format!("https://{address}"),
             server: ServerIdentity::Dns("localhost".to_owned()),
-            authority: Pem::text(pem),
+            authority: Pem::text(pem.clone()),
             identity: None,
         };
         let channel = connect(endpoint, Arc::new(TcpNet))?;
-        Ok(Self { channel, _files: files, _running: shutdown.drop_guard() })
+        Ok(Self { channel, address, authority: pem, _files: files, _running: shutdown.drop_guard() })
     }
 
     /// To the listener, with a session.

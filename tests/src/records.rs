@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domicile_config::policy::Policies;
-use domicile_config::{RecordSettings, TransferSettings};
+use domicile_config::{Limits, RecordSettings, TransferSettings};
 use domicile_crypto::Zeroizing;
 use domicile_objects::{Directory, ObjectName, ObjectStore as _};
 use domicile_proto::identity::v1::CreatePractitionerRequest;
@@ -39,7 +39,8 @@ pub struct RecordsBench {
     pub operator: String,
     /// The first compliance account's session.
     pub compliance: String,
-    people: People,
+    /// The listener of the records service.
+    pub people: People,
     folder: tempfile::TempDir,
 }
 
@@ -73,14 +74,19 @@ impl RecordsBench {
     /// # Errors
     /// When a part of it cannot be had.
     pub async fn new(name: &str, backend: Backend) -> Result<Self, Failed> {
-        Self::bounded(name, backend, &RecordSettings::default()).await
+        Self::bounded(name, backend, &RecordSettings::default(), Limits::default()).await
     }
 
-    /// A region of this name with these bounds.
+    /// A region of this name within these bounds.
     ///
     /// # Errors
     /// When a part of it cannot be had.
-    pub async fn bounded(name: &str, backend: Backend, bounds: &RecordSettings) -> Result<Self, Failed> {
+    pub async fn bounded(
+        name: &str,
+        backend: Backend,
+        bounds: &RecordSettings,
+        limits: Limits,
+    ) -> Result<Self, Failed> {
         let region = Bench::new(name, backend, &[]).await?;
         let folder = tempfile::tempdir().map_err(|error| Failed::Io("no temporary folder", error))?;
         let objects = Arc::new(Directory::open(folder.path(), region.store.ctx()).await?);
@@ -93,7 +99,7 @@ impl RecordsBench {
             travel: Arc::new(Arrived(objects)),
             settings: Settings::new(&TransferSettings::default(), bounds, policy),
         });
-        let server = People::server(&region.store, Arc::new(region.identity.clone()));
+        let server = People::bounded(&region.store, Arc::new(region.identity.clone()), limits);
         let people = People::serve(server.add_service(records.server()).await).await?;
         let [operator, compliance] = region.bootstrap().await?;
         Ok(Self { region, records, operator, compliance, people, folder })
@@ -181,7 +187,7 @@ impl TravelReader for Arrived {
     }
     async fn object(&self, object: &Object) -> Result<BoxStream<'static, Result<Bytes>>> {
         let transfer = object.transfer.ok_or_else(|| Error::new(Code::ObjectMissing))?;
-        self.0.read(&ObjectName::staging(transfer, object.object)).await
+        self.0.read(&ObjectName::staging(transfer, object.object, b"salt")).await
     }
 }
 

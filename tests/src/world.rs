@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::stores::Region;
 
+pub mod joining;
 pub mod moves;
 pub mod people;
 pub mod proofs;
@@ -84,8 +85,8 @@ pub struct Plan {
     pub absent: Vec<String>,
     /// Whether a coordinator runs.
     pub coordinator: bool,
-    /// Settings of the transfers.
-    pub tuning: Tuning,
+    /// Settings of every region that differ from the defaults, in their tables.
+    pub settings: toml::Table,
 }
 
 /// Runs the executable to its end and answers what it printed.
@@ -155,11 +156,14 @@ impl World {
         let names: Vec<_> = plan.regions.into_keys().collect();
         world.prepare(&[&names[..], &plan.absent].concat().join(",")).await?;
         for region in &names {
-            world.settle(region, None, &plan.tuning)?;
-            world.spawn(region, plan.tuning.faults.get(region))?;
+            let file = world.home(region).join("config.toml");
+            let mut settings: toml::Table = std::fs::read_to_string(&file)?.parse()?;
+            settings.extend(plan.settings.clone());
+            std::fs::write(&file, toml::to_string(&settings)?)?;
+            world.spawn(region, None)?;
         }
         if plan.coordinator {
-            world.spawn("coordinator", plan.tuning.faults.get("coordinator"))?;
+            world.spawn("coordinator", None)?;
         }
         for region in &names {
             world.serving(region).await?;

@@ -8,6 +8,7 @@ use domicile_transfer_protocol::plan::{self, Ask, Next, Side, Wait};
 use domicile_types::{Code, Error, RegionId, Result, TransferId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::Coordinator;
 use crate::regions::{RegionView, peer_error};
@@ -65,7 +66,8 @@ impl Coordinator {
                 let Some(token) = self.token(&both.source.source, transfer, lease).await? else {
                     return Ok(Turn::Waits);
                 };
-                self.call(transfer, &both, to, ask, token).await?;
+                let span = domicile_telemetry::trace::transfer(step(ask).as_str_name(), transfer);
+                self.call(transfer, &both, to, ask, token).instrument(span).await?;
                 Ok(Turn::Went)
             }
         }

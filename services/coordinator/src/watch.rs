@@ -48,6 +48,7 @@ impl Coordinator {
             ticks.tick().await;
             let looked = self.look(region).await;
             self.note_region(region, looked.is_ok());
+            domicile_telemetry::metrics::region_up(region.as_str(), looked.is_ok());
             if let Err(error) = looked {
                 tracing::debug!(%region, code = error.code().as_str(), cause = ?error, "a region does not answer");
             }

@@ -4,7 +4,7 @@
 use domicile_types::Faults;
 
 /// Faults by `DOMICILE_FAULTS`: names of points, separated by commas. The process ends at the first one
-/// it reaches, without unwinding.
+/// it reaches, without unwinding; at one written `panic:name` it panics instead, each time.
 #[cfg(debug_assertions)]
 pub(crate) fn from_environment() -> Faults {
     match std::env::var("DOMICILE_FAULTS") {
@@ -25,6 +25,9 @@ struct Ending(String);
 #[cfg(debug_assertions)]
 impl domicile_types::ctx::FaultPlan for Ending {
     fn reached(&self, point: &'static str) {
+        if self.0.split(',').any(|named| named.strip_prefix("panic:") == Some(point)) {
+            std::panic::panic_any(point);
+        }
         if self.0.split(',').any(|named| named == point) {
             tracing::warn!(point, "a test ends the process here");
             std::process::exit(137);

@@ -4,6 +4,7 @@
 mod compose;
 mod demo;
 mod faults;
+mod memory;
 mod panics;
 mod roles;
 mod signing;
@@ -15,6 +16,7 @@ use std::sync::LazyLock;
 use clap::{Parser, Subcommand};
 use domicile_cli::{App, Command, EXIT_CODES, Global, output};
 use domicile_types::Ctx;
+use tracing::Instrument as _;
 
 /// The release and the commit it was built from, which whoever builds a release names in `DOMICILE_COMMIT`.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -58,6 +60,7 @@ enum Action {
 /// Runs the command line of this process and gives its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    memory::keep_to_itself();
     panics::say_only_where();
     let domicile = Domicile::parse();
     let json = domicile.global.json;
@@ -73,7 +76,13 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match domicile.action {
             Action::Role(role) => role.run(&app).await,
-            Action::Command(command) => command.run(&app).await,
+            Action::Command(command) => {
+                let work = async {
+                    let span = command.span();
+                    command.run(&app).instrument(span).await
+                };
+                roles::telemetry::around(&app, work).await
+            }
         }
     });
     // Blocking reads of standard input never return by themselves.

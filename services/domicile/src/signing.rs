@@ -46,10 +46,11 @@ pub(crate) struct SigningKeys {
 
 /// The region's key service.
 pub(crate) async fn key_service(settings: &KeySettings, ctx: &Ctx) -> Result<Arc<dyn KeyService>> {
-    Ok(match settings {
+    let service: Arc<dyn KeyService> = match settings {
         KeySettings::Local { file } => Arc::new(LocalKeys::open(file, ctx)?),
         KeySettings::Aws(aws) => Arc::new(AwsKeys::open(aws).await?),
-    })
+    };
+    Ok(Arc::new(domicile_kms::Measured(service)))
 }
 
 impl SigningKeys {

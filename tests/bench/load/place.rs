@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use domicile_tests::world::{Outcome, Plan, Tuning, World};
+use domicile_tests::world::{Outcome, Plan, World};
 
 use super::worker::Worker;
 use super::{Database, LoadArgs, Subjects};
@@ -53,7 +53,7 @@ impl Place {
             regions: BTreeMap::from([(REGION.to_owned(), table)]),
             absent: vec!["ca".to_owned()],
             coordinator: false,
-            tuning: Tuning::default(),
+            settings: toml::Table::new(),
         };
         Ok(Region { world: World::launch(plan).await?, database })
     }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use domicile_cli::Client;
 use domicile_cli::client::answer;
-use domicile_proto::records::v1::{GetItemRequest, PutItemRequest};
-use domicile_tests::world::{Outcome, World};
+use domicile_proto::records::v1::GetItemRequest;
+use domicile_tests::world::Outcome;
 use futures::future::try_join_all;
 use tokio::sync::Barrier;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::{Mode, text};
+use super::Mode;
 use crate::latency::Latencies;
+use crate::notes::{self, put, request};
 
 /// Writes one client has on their way while a record is filled.
 const FILLERS: usize = 4;
@@ -37,7 +39,7 @@ impl Worker {
     async fn write(&mut self) -> Outcome<()> {
         let number = self.next;
         self.next += 1;
-        let item = put(&self.client, &self.subject, number).await?;
+        let item = put(&self.client, request(&self.subject, number)).await?;
         self.written.push((number, item));
         Ok(())
     }
@@ -50,7 +52,7 @@ impl Worker {
             GetItemRequest { subject_id: self.subject.clone(), item_id: item_id.clone(), version: 0 };
         let item = answer(self.client.records().get_item(request)).await?.item.unwrap_or_default();
         let right = item.header.is_some_and(|header| header.item_id == *item_id)
-            && item.payload.is_some_and(|payload| text::is(&payload, *number));
+            && item.payload.is_some_and(|payload| notes::is(&payload, *number));
         if right { Ok(()) } else { Err(format!("item {item_id} is not as written").into()) }
     }
 
@@ -62,16 +64,21 @@ impl Worker {
         }
     }
 
-    async fn work(mut self, mode: Mode, lasts: Duration, all: Arc<Barrier>) -> Outcome<(Self, Latencies)> {
+    async fn work(mut self, work: Work, all: Arc<Barrier>) -> Outcome<(Self, Latencies)> {
         let mut latencies = Latencies::default();
         all.wait().await;
-        let until = Instant::now() + lasts;
+        let start = Instant::now();
         for turn in 0_usize.. {
-            let began = Instant::now();
-            if began >= until {
+            // At a pace, a request counts from when it is due: whoever is late is late for the next too.
+            let due = work.every.map(|every| start + every * u32::try_from(turn).unwrap_or(u32::MAX));
+            if let Some(due) = due {
+                tokio::time::sleep_until(due).await;
+            }
+            let began = due.unwrap_or_else(Instant::now);
+            if work.over.is_cancelled() {
                 break;
             }
-            self.turn(mode, turn).await?;
+            self.turn(work.mode, turn).await?;
             latencies.add(began.elapsed());
         }
         Ok((self, latencies))
@@ -81,23 +88,12 @@ impl Worker {
         let numbers: Vec<u64> = (self.next..).take(items).collect();
         self.next += items as u64;
         for chunk in numbers.chunks(FILLERS) {
-            let puts = chunk.iter().map(|&number| put(&self.client, &self.subject, number));
+            let puts = chunk.iter().map(|&number| put(&self.client, request(&self.subject, number)));
             let items = try_join_all(puts).await?;
             self.written.extend(chunk.iter().copied().zip(items));
         }
         Ok(self)
     }
-}
-
-/// Writes a note; its item's id.
-async fn put(client: &Client, subject: &str, number: u64) -> Outcome<String> {
-    let request = PutItemRequest {
-        subject_id: subject.to_owned(),
-        idempotency_key: World::key(),
-        draft: Some(text::draft(number)),
-    };
-    let header = answer(client.records().put_item(request)).await?.header.unwrap_or_default();
-    if header.item_id.is_empty() { Err("a write without an item".into()) } else { Ok(header.item_id) }
 }
 
 /// Lets every client write so many items.
@@ -109,12 +105,35 @@ pub(crate) async fn fill(workers: &mut Vec<Worker>, items: usize) -> Outcome<()>
     Ok(())
 }
 
+/// What clients do, how fast, and until when.
+#[derive(Clone)]
+pub(crate) struct Work {
+    /// What they do.
+    pub(crate) mode: Mode,
+    /// The time between two requests of a client; each at once when there is none.
+    pub(crate) every: Option<Duration>,
+    /// Ends it.
+    pub(crate) over: CancellationToken,
+}
+
 /// Lets every client work for a time; an answer that is not right ends the run.
 pub(crate) async fn all(workers: &mut Vec<Worker>, mode: Mode, lasts: Duration) -> Outcome<Latencies> {
+    let over = CancellationToken::new();
+    let work = Work { mode, every: None, over: over.clone() };
+    let timer = async {
+        tokio::time::timeout(lasts, over.cancelled()).await.ok();
+        over.cancel();
+        Ok(())
+    };
+    Ok(tokio::try_join!(until_over(workers, work), timer)?.0)
+}
+
+/// Lets every client work until it is over.
+pub(crate) async fn until_over(workers: &mut Vec<Worker>, work: Work) -> Outcome<Latencies> {
     let barrier = Arc::new(Barrier::new(workers.len()));
     let working: Vec<_> = workers
         .drain(..)
-        .map(|worker| tokio::spawn(worker.work(mode, lasts, Arc::clone(&barrier))))
+        .map(|worker| tokio::spawn(worker.work(work.clone(), Arc::clone(&barrier))))
         .collect();
     let mut latencies = Latencies::default();
     for done in try_join_all(working).await? {

@@ -9,6 +9,7 @@ mod files;
 mod layers;
 mod manifests;
 mod sources;
+mod supply;
 mod vendors;
 mod workspace;
 

@@ -136,6 +136,6 @@ async fn travel(scene: &Scene, object: ObjectId, content: &[u8]) {
     assert_eq!(write.await.unwrap(), 1);
     let staging = scene.bench.objects().join("staging").join(TRANSFER);
     std::fs::create_dir_all(&staging).unwrap();
-    std::fs::write(staging.join(object.to_string()), content).unwrap();
+    std::fs::write(staging.join(format!("{object}-73616c74")), content).unwrap();
     std::fs::remove_dir_all(scene.bench.objects().join("objects")).unwrap();
 }

@@ -302,6 +302,7 @@ async fn what_a_dead_process_left_is_swept(backend: Backend) {
         state: ObjectState::Pending,
         travelling: false,
         transfer: None,
+        copy: None,
         registered_at: scene.bench.region.store.ctx().now(),
     };
     let [kept] = files(scene.bench.objects()).try_into().unwrap();

@@ -9,6 +9,7 @@ mod item;
 mod object;
 mod operate;
 mod practice;
+mod span;
 pub mod transfer;
 pub mod verify;
 

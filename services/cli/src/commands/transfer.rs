@@ -104,6 +104,13 @@ pub struct ConsentArgs {
     password: PasswordArgs,
 }
 
+impl ConsentArgs {
+    /// The transfer that is consented to.
+    pub(super) fn transfer(&self) -> &str {
+        &self.transfer
+    }
+}
+
 /// Consents.
 #[derive(Subcommand, Debug)]
 pub enum ConsentCommand {

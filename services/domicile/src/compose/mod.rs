@@ -1,8 +1,10 @@
 //! Puts a region together: what every service of it stands on.
 
+mod observe;
 mod ports;
 mod pseudonyms;
 pub(crate) mod region;
+mod replica;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,10 +85,11 @@ impl Foundation {
 
     /// The object store.
     pub(crate) async fn objects(&self) -> Result<Arc<dyn ObjectStore>> {
-        Ok(match &self.settings.objects {
+        let store: Arc<dyn ObjectStore> = match &self.settings.objects {
             ObjectSettings::Directory { path } => Arc::new(Directory::open(path, &self.ctx).await?),
             ObjectSettings::S3(s3) => Arc::new(S3::open(s3, &self.ctx).await?),
-        })
+        };
+        Ok(Arc::new(domicile_objects::Measured(store)))
     }
 
     /// The region's transfers on its database.

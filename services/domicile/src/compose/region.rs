@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domicile_audit::{AuditGrpc, Closing, FileHead, LogIdentity, Pace, Sequencer};
+use domicile_audit::{AuditGrpc, Closing, FileHead, LogIdentity, Pace, Sequencer, SharedHead, SignedHead};
 use domicile_cli::failure::Result;
 use domicile_config::Environment;
 use domicile_evidence::event::EventType;
+use domicile_objects::ObjectStore;
 use domicile_proto::audit::v1::audit_service_server::AuditServiceServer;
 use domicile_proto::transfer::v1::transfer_control_service_server::TransferControlServiceServer;
 use domicile_proto::transfer::v1::transfer_peer_service_server::TransferPeerServiceServer;
@@ -23,12 +24,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ports::{self, Enrolled, LogClosing, PeerRegions, StoreSink, Travel};
-use super::{Foundation, POLICY_VERSION};
+use super::replica::Replica;
+use super::{Foundation, POLICY_VERSION, observe};
 
 /// How often the databases are asked for a sign of life.
 const LOOK: Duration = Duration::from_secs(5);
 /// The health service's name for a region on SQLite: no roles, no row-level security.
 const ON_SQLITE: &str = "domicile.region.on_sqlite";
+
+/// The health service's name for the listener's certificates: not serving while the files do not fit.
+const CERTIFICATES: &str = "domicile.certificates";
 
 /// A region's services, put together and not yet serving.
 struct Services {
@@ -45,13 +50,22 @@ pub(crate) async fn serve(
     net: Arc<dyn Net>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let services = services(&foundation, &net).await?;
+    let replica = Replica::join(foundation.store.clone(), Arc::clone(&foundation.keyring)).await?;
+    let services = services(&foundation, &net, &replica).await?;
     let settings = &foundation.settings;
     let people = listen(&net, settings.people.listen, "people.listen").await?;
     let peers = listen(&net, settings.peers.listen, "peers.listen").await?;
     let people_tls = ServerTls::people(&settings.people)?;
     let peers_tls = ServerTls::peers(&settings.peers)?;
     let (for_people, for_peers) = servers(&foundation, &services).await?;
+    let certificates = [people_tls.clone(), peers_tls.clone()];
+
+    // A replica is heard of until it holds no key any more.
+    let heard = CancellationToken::new();
+    let hearing = {
+        let (replica, over) = (replica.clone(), heard.clone());
+        tokio::spawn(async move { replica.run(over).await })
+    };
 
     // The sequencer outlives the servers: what they recorded is signed before the end.
     let sequencing = CancellationToken::new();
@@ -61,8 +75,15 @@ pub(crate) async fn serve(
     };
     record(&foundation, EventType::SystemStart).await?;
     let tasks = TaskTracker::new();
+    let observer = observe::Observer::new(settings, foundation.store.clone());
+    tasks.spawn(observer.run(shutdown.clone()));
     tasks.spawn(watch_store(
         foundation.store.clone(),
+        [for_people.health(), for_peers.health()],
+        shutdown.clone(),
+    ));
+    tasks.spawn(watch_certificates(
+        certificates,
         [for_people.health(), for_peers.health()],
         shutdown.clone(),
     ));
@@ -76,6 +97,11 @@ pub(crate) async fn serve(
             () = clock_ends.cancelled() => {}
         }
     });
+    let (transfers, retires) = (services.transfers.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        retires.cancelled().await;
+        transfers.retire().await;
+    });
     tracing::info!(region = %settings.region, people = %settings.people.listen, peers = %settings.peers.listen, "the region serves");
     tasks.close();
     tasks.wait().await;
@@ -84,18 +110,25 @@ pub(crate) async fn serve(
     if sequencer.await.is_err() {
         tracing::error!("the sequencer ended early");
     }
+    heard.cancel();
+    if hearing.await.is_err() {
+        tracing::error!("the replica ended early");
+    }
+    replica.leave().await?;
+    drop(replica);
     drop(services);
     foundation.close().await
 }
 
-async fn services(foundation: &Foundation, net: &Arc<dyn Net>) -> Result<Services> {
+async fn services(foundation: &Foundation, net: &Arc<dyn Net>, replica: &Replica) -> Result<Services> {
     let Foundation { settings, policies, ctx, signing, keyring, store, .. } = foundation;
     let identity = foundation.identity()?;
+    let objects = foundation.objects().await?;
     let sequencer = Sequencer::new(domicile_audit::Parts {
         store: store.clone(),
         signer: Arc::clone(&signing.checkpoint) as _,
         log: signing.public.checkpoint.clone(),
-        head: Arc::new(FileHead::new(settings.signing.checkpoint_key.with_extension("head"))),
+        head: head(foundation, &objects),
         policy_version: POLICY_VERSION,
         pace: Pace::default(),
     })?;
@@ -107,7 +140,6 @@ async fn services(foundation: &Foundation, net: &Arc<dyn Net>) -> Result<Service
     };
     let pseudonyms = Arc::clone(&foundation.pseudonyms);
     let audit = domicile_audit::App::new(store.clone(), sequencer.clone(), pseudonyms, log)?;
-    let objects = foundation.objects().await?;
     let transfers = Transfers::new(domicile_transfer::Parts {
         region: settings.region.clone(),
         options: Options::new(settings.transfer.clone()),
@@ -120,6 +152,7 @@ async fn services(foundation: &Foundation, net: &Arc<dyn Net>) -> Result<Service
         operator: ports::operator(settings, &settings.region),
         closing: Arc::new(LogClosing(Closing::new(store.clone(), sequencer.clone()))),
         enrolments: Arc::new(Enrolled(identity.clone())),
+        replicas: Arc::new(replica.clone()),
     });
     let records = Records::new(domicile_records::Parts {
         store: store.clone(),
@@ -133,6 +166,18 @@ async fn services(foundation: &Foundation, net: &Arc<dyn Net>) -> Result<Service
         ),
     });
     Ok(Services { identity, records, transfers, audit: Arc::new(audit), sequencer })
+}
+
+/// Where the last signed head is kept: on PostgreSQL, where a region may have replicas, in the object store
+/// they share; a SQLite file has one process and a file beside the checkpoint key.
+fn head(foundation: &Foundation, objects: &Arc<dyn ObjectStore>) -> Arc<dyn SignedHead> {
+    match foundation.store.backend() {
+        Backend::Postgres => Arc::new(SharedHead::new(Arc::clone(objects))),
+        Backend::Sqlite => {
+            let beside = foundation.settings.signing.checkpoint_key.with_extension("head");
+            Arc::new(FileHead::new(beside))
+        }
+    }
 }
 
 async fn servers(foundation: &Foundation, services: &Services) -> Result<(Server, Server)> {
@@ -187,6 +232,20 @@ async fn watch_store(store: domicile_store::Store, health: [Health; 2], shutdown
         let serving = store.health().await.is_ok();
         for listener in &health {
             listener.set("", serving).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Takes changed certificates up also while nobody connects, and tells by health when files on disk do not
+/// fit: then the last good ones are in use.
+async fn watch_certificates(certificates: [ServerTls; 2], health: [Health; 2], shutdown: CancellationToken) {
+    loop {
+        for (tls, listener) in certificates.iter().zip(&health) {
+            listener.set(CERTIFICATES, tls.up_to_date()).await;
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}

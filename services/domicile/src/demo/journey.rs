@@ -15,6 +15,7 @@ use domicile_proto::transfer::v1::{
 };
 use domicile_types::{Class, Code, Error};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::people::Person;
 use super::stage::{Login, Stage, sign_in};
@@ -81,7 +82,8 @@ pub(super) async fn consent(stage: &Stage<'_>, person: &Person, offer: &Offer) -
         forwarding_locator: false,
         psychotherapy_authorized: false,
     };
-    let given = answer(person.at_source.transfers().give_consent(request)).await?;
+    let span = domicile_telemetry::trace::command("transfer-consent", offer.transfer_id.parse().ok());
+    let given = answer(person.at_source.transfers().give_consent(request)).instrument(span).await?;
     let until = text::time(given.expires_at_micros);
     stage.say(&format!("  Consent {} given, valid until {until} or until withdrawn.", given.consent_id))
 }

@@ -10,6 +10,7 @@ use domicile_proto::coordinator::v1::coordinator_service_server::CoordinatorServ
 use domicile_rpc::{ApplicationLog, Net, Peers, Server, ServerTls, TcpNet};
 use domicile_types::{Code, Error};
 
+use super::telemetry::{self, Process};
 use super::{ServeArgs, check, logging, shutdown};
 
 /// Drives transfers until told to stop. It keeps nothing: it can be killed and replaced at any moment.
@@ -18,7 +19,9 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     if args.check {
         return check::coordinator(app, &settings);
     }
-    logging::start(&settings.log)?;
+    let process = Process { role: "coordinator", region: None, environment: settings.environment };
+    let telemetry = telemetry::start(&settings.telemetry, &process, &app.ctx)?;
+    logging::start(&settings.log, telemetry.as_ref())?;
     let shutdown = shutdown::on_signals(args.supervised);
     let net: Arc<dyn Net> = Arc::new(TcpNet);
     let coordinator = Coordinator::new(&settings, app.ctx.clone(), &net)?;
@@ -32,5 +35,6 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     tracing::info!(regions = settings.region.len(), listen = %settings.peers.listen, "the coordinator runs");
     tokio::join!(coordinator.run(shutdown.clone()), server.serve(listener, tls, shutdown));
     tracing::info!("the coordinator has ended");
+    telemetry::end(telemetry).await;
     Ok(())
 }

@@ -8,6 +8,7 @@ pub(crate) mod logging;
 pub(crate) mod migrate;
 pub(crate) mod region;
 pub(crate) mod shutdown;
+pub(crate) mod telemetry;
 
 use std::path::PathBuf;
 
@@ -68,7 +69,7 @@ impl Role {
             Self::Keys(command) => command.run(app).await,
             Self::Bootstrap(args) => bootstrap::run(app, args).await,
             Self::Up(args) => up::run(app, args).await,
-            Self::Demo(args) => demo::run(app, args).await,
+            Self::Demo(args) => telemetry::around(app, demo::run(app, args)).await,
         }
     }
 }

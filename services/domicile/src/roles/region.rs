@@ -8,6 +8,7 @@ use domicile_config::RegionSettings;
 use domicile_rpc::TcpNet;
 use domicile_types::Ctx;
 
+use super::telemetry::{self, Process};
 use super::{ServeArgs, check, logging, shutdown};
 use crate::compose::{self, Foundation};
 use crate::faults;
@@ -18,7 +19,10 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     if args.check {
         return check::region(app, &settings);
     }
-    logging::start(&settings.log)?;
+    let process =
+        Process { role: "region", region: Some(&settings.region), environment: settings.environment };
+    let telemetry = telemetry::start(&settings.telemetry, &process, &app.ctx)?;
+    logging::start(&settings.log, telemetry.as_ref())?;
     let shutdown = shutdown::on_signals(args.supervised);
     tracing::info!(region = %settings.region, "the region starts");
     let served = async {
@@ -32,5 +36,6 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
         // The cause goes to the log alone; what a person sees has no text from below.
         Err(failure) => tracing::error!(?failure, "the region cannot go on"),
     }
+    telemetry::end(telemetry).await;
     served
 }

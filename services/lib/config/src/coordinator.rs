@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::region::{endpoint, unique};
 use crate::shared::{Environment, Limits, LogSettings, OperatorContact, PeersListener, ensure};
-use crate::{SpiffeId, load, units};
+use crate::{SpiffeId, TelemetrySettings, load, units};
 
 /// Everything `domicile coordinator` needs.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,6 +34,9 @@ pub struct CoordinatorSettings {
     /// Its log.
     #[serde(default)]
     pub log: LogSettings,
+    /// Where traces, metrics and logs are sent, if anywhere.
+    #[serde(default)]
+    pub telemetry: TelemetrySettings,
 }
 
 /// A region as the coordinator reaches it.
@@ -72,6 +75,7 @@ impl CoordinatorSettings {
     fn from_sources(file: &Path, environment: Option<Vec<(String, String)>>) -> Result<Self> {
         let mut settings: Self = load::layered(file, environment)?;
         settings.peers.rebase(load::folder(file));
+        settings.telemetry.rebase(load::folder(file));
         settings.check()?;
         Ok(settings)
     }
@@ -79,6 +83,7 @@ impl CoordinatorSettings {
     fn check(&self) -> Result<()> {
         self.operator.check()?;
         self.peers.check()?;
+        self.telemetry.check()?;
         self.limits.check()?;
         ensure("poll", !self.poll.is_zero())?;
         ensure("region", self.region.len() >= 2)?;

@@ -13,6 +13,7 @@ pub mod region;
 mod secret;
 pub mod shared;
 mod spiffe;
+pub mod telemetry;
 pub mod transfer;
 mod units;
 
@@ -23,4 +24,5 @@ pub use region::RegionSettings;
 pub use secret::Secret;
 pub use shared::{Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener};
 pub use spiffe::SpiffeId;
+pub use telemetry::TelemetrySettings;
 pub use transfer::TransferSettings;

@@ -39,6 +39,16 @@ pub(crate) fn toml<T: DeserializeOwned>(text: &str) -> Result<T> {
     parse(table)
 }
 
+/// Parses the environment (`DOMICILE__SECTION__KEY`) alone.
+pub(crate) fn environment<T: DeserializeOwned>(environment: Option<Vec<(String, String)>>) -> Result<T> {
+    let source = Environment::with_prefix("DOMICILE")
+        .prefix_separator("__")
+        .separator("__")
+        .source(environment.map(|pairs| pairs.into_iter().collect()));
+    let config = Config::builder().add_source(source).build();
+    parse(config.map_err(|_| Error::new(Code::ConfigurationInvalid).at("environment"))?)
+}
+
 fn parse<'de, T, D>(from: D) -> Result<T>
 where
     T: DeserializeOwned,

@@ -11,7 +11,7 @@ use crate::shared::{
     Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener, ensure, filled, rebase,
 };
 use crate::cloud::{AwsKeySettings, S3Settings};
-use crate::{RecordSettings, Secret, SpiffeId, TransferSettings, load, units};
+use crate::{RecordSettings, Secret, SpiffeId, TelemetrySettings, TransferSettings, load, units};
 
 /// Everything `domicile region` needs.
 #[derive(Clone, Debug, Deserialize)]
@@ -57,6 +57,9 @@ pub struct RegionSettings {
     /// Its log.
     #[serde(default)]
     pub log: LogSettings,
+    /// Where traces, metrics and logs are sent, if anywhere.
+    #[serde(default)]
+    pub telemetry: TelemetrySettings,
 }
 
 /// Where the record lies: PostgreSQL, or SQLite in development.
@@ -229,6 +232,7 @@ impl RegionSettings {
         self.people.rebase(base);
         self.peers.rebase(base);
         self.database.rebase(base);
+        self.telemetry.rebase(base);
         if let KeySettings::Local { file } = &mut self.keys {
             rebase(base, [file]);
         }
@@ -244,6 +248,7 @@ impl RegionSettings {
         self.peers.check()?;
         self.limits.check()?;
         self.transfer.check()?;
+        self.telemetry.check()?;
         self.records.check()?;
         self.sessions.check()?;
         self.database.check(self.environment)?;
@@ -293,6 +298,7 @@ impl DatabaseSettings {
         ensure("database.acquire", !self.acquire.is_zero())?;
         let url = supported("database.url", &self.url)?;
         let keys = supported("database.keys_url", &self.keys_url)?;
+        self.owner_url.iter().try_for_each(|owner| supported("database.owner_url", owner).map(drop))?;
         if environment == Environment::Production && (url == Backend::Sqlite || keys == Backend::Sqlite) {
             return Err(Error::new(Code::ConfigurationUnsafe).at("database.url"));
         }

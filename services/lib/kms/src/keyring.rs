@@ -167,6 +167,23 @@ impl Keyring {
         self.record_key_at(subject, None, 1).await
     }
 
+    /// Lets keys in memory be used until then and no longer: for one of several replicas, which must be heard
+    /// of while it holds any. Without a call they may be used for [`KEY_LIFE`].
+    pub fn trust_until(&self, until: tokio::time::Instant) {
+        self.cache.trust_until(until);
+    }
+
+    /// Drops every key from this process's memory, also those being read just now.
+    pub fn forget_all(&self) {
+        self.cache.forget_all();
+    }
+
+    /// Drops the keys of a record or a transfer, whichever it is, from this process's memory.
+    pub fn forget(&self, about: uuid::Uuid) {
+        self.cache.forget_subject(SubjectId::from_uuid(about));
+        self.forget_transfer(domicile_types::TransferId::from_uuid(about));
+    }
+
     /// Drops a subject's keys from this process's memory, also those being read just now.
     pub fn forget_subject(&self, subject: SubjectId) {
         self.cache.forget_subject(subject);

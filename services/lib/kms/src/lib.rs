@@ -7,6 +7,7 @@
 pub mod aws;
 pub mod keyring;
 pub mod local;
+pub mod measured;
 mod private_file;
 pub mod signing;
 
@@ -19,3 +20,4 @@ pub use aws::AwsKeys;
 pub use domicile_crypto::{SubjectSecret, TransferKey};
 pub use keyring::{Keyring, RegionKey};
 pub use local::LocalKeys;
+pub use measured::Measured;

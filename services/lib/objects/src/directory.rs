@@ -1,12 +1,13 @@
 //! Objects in a directory of the local file system.
 //!
 //! An object is written to a file of its own under `.incoming`, made durable, and linked to its name: the
-//! link is what creates it, and fails when the name is taken. One process at a time uses a directory: a
-//! start removes what a crash left under `.incoming`.
+//! link is what creates it, and fails when the name is taken. Several processes may use a directory: each
+//! writes in a folder of its own under `.incoming` and holds a lock beside it, and a start removes the
+//! folders whose lock nobody holds.
 
 use std::fs::OpenOptions;
 use std::io::{self, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -21,6 +22,9 @@ use crate::{MAX_RANGE, ObjectName, ObjectPrefix, ObjectStore};
 /// Where objects are written before they have a name; no object's name can begin so.
 const INCOMING: &str = ".incoming";
 
+/// What the lock beside a process's folder is called.
+const LOCK: &str = "lock";
+
 /// Bytes read at once.
 const PIECE: usize = 256 * 1024;
 
@@ -32,6 +36,9 @@ const LINK_TRIES: u32 = 16;
 pub struct Directory {
     root: PathBuf,
     ctx: Ctx,
+    incoming: PathBuf,
+    /// Held as long as this process may write.
+    _lock: std::fs::File,
 }
 
 impl Directory {
@@ -40,13 +47,13 @@ impl Directory {
     /// # Errors
     /// [`Code::ObjectStoreUnavailable`] when the directory cannot be used.
     pub async fn open(root: &Path, ctx: &Ctx) -> Result<Self> {
-        let incoming = root.join(INCOMING);
-        make_directories(&incoming).await.map_err(unavailable)?;
-        let mut leftovers = fs::read_dir(&incoming).await.map_err(unavailable)?;
-        while let Some(leftover) = leftovers.next_entry().await.map_err(unavailable)? {
-            fs::remove_file(leftover.path()).await.map_err(unavailable)?;
-        }
-        Ok(Self { root: root.to_owned(), ctx: ctx.clone() })
+        let all = root.join(INCOMING);
+        make_directories(&all).await.map_err(unavailable)?;
+        let own = hex::encode(ctx.random::<16>());
+        let incoming = all.join(&own);
+        let joining = tokio::task::spawn_blocking(move || join(&all, &own));
+        let lock = joining.await.map_err(|lost| Error::new(Code::Internal).because(lost))?;
+        Ok(Self { root: root.to_owned(), ctx: ctx.clone(), incoming, _lock: lock.map_err(unavailable)? })
     }
 
     fn path(&self, name: &ObjectName) -> PathBuf {
@@ -108,7 +115,7 @@ impl ObjectStore for Directory {
             return Err(Error::new(Code::ObjectExists));
         }
         let unique = hex::encode(self.ctx.random::<16>());
-        let incoming = Incoming(self.root.join(INCOMING).join(unique));
+        let incoming = Incoming(self.incoming.join(unique));
         let length = self.write(&incoming.0, content).await?;
         self.ctx.faults.hit("object.before_link");
         self.link(&incoming.0, &path).await?;
@@ -181,6 +188,31 @@ impl ObjectStore for Directory {
         names.sort();
         Ok(names)
     }
+}
+
+/// Makes a process's folder, with its lock, and removes those of processes that have ended.
+fn join(all: &Path, own: &str) -> io::Result<std::fs::File> {
+    let opened = |path: &Path| OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    // One at a time: nobody sees a lock that is made and not yet held.
+    let joining = opened(&all.join(LOCK))?;
+    joining.lock()?;
+    for entry in std::fs::read_dir(all)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let lock = path.with_extension(LOCK);
+            if opened(&lock)?.try_lock().is_ok() {
+                std::fs::remove_dir_all(&path)?;
+                std::fs::remove_file(&lock)?;
+            }
+        } else if path.extension().is_none() && !path.ends_with(LOCK) {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    let folder = all.join(own);
+    let lock = opened(&folder.with_extension(LOCK))?;
+    lock.lock()?;
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    Ok(lock)
 }
 
 /// The entry's name under the root; `None` for what no object's name can be.
@@ -266,8 +298,10 @@ mod tests {
         stream::iter([Ok(Bytes::from_static(content))]).boxed()
     }
 
+    /// Files half written, in whichever process's folder.
     fn incoming(root: &Path) -> usize {
-        std::fs::read_dir(root.join(INCOMING)).unwrap().count()
+        let folders = std::fs::read_dir(root.join(INCOMING)).unwrap().map(|entry| entry.unwrap().path());
+        folders.filter(|path| path.is_dir()).map(|path| std::fs::read_dir(path).unwrap().count()).sum()
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -282,7 +316,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = directory(root.path()).await;
         store.create(&name("objects/a/b"), once(b"kept")).await.unwrap();
-        std::fs::write(root.path().join(INCOMING).join("0123"), b"half").unwrap();
+        std::fs::write(store.incoming.join("0123"), b"half").unwrap();
+        drop(store);
         let store = directory(root.path()).await;
         assert_eq!(incoming(root.path()), 0);
         assert_eq!(store.list(&ObjectPrefix::all()).await.unwrap(), [name("objects/a/b")]);
@@ -291,13 +326,28 @@ mod tests {
     #[tokio::test]
     async fn a_crash_after_the_link_leaves_the_object_whole() {
         let root = tempfile::tempdir().unwrap();
-        drop(directory(root.path()).await);
-        let written = root.path().join(INCOMING).join("0123");
+        let store = directory(root.path()).await;
+        let written = store.incoming.join("0123");
+        drop(store);
         std::fs::write(&written, b"whole").unwrap();
         std::fs::hard_link(&written, root.path().join("a")).unwrap();
         let store = directory(root.path()).await;
         assert_eq!(incoming(root.path()), 0);
         assert_eq!(store.read_range(&name("a"), 0, 5).await.unwrap(), "whole");
+    }
+
+    #[tokio::test]
+    async fn a_start_leaves_alone_what_another_process_writes() {
+        let root = tempfile::tempdir().unwrap();
+        let one = directory(root.path()).await;
+        std::fs::write(one.incoming.join("0123"), b"under way").unwrap();
+        let two = directory(root.path()).await;
+        assert_eq!(incoming(root.path()), 1);
+        two.create(&name("a"), once(b"x")).await.unwrap();
+        one.create(&name("b"), once(b"x")).await.unwrap();
+        drop((one, two));
+        drop(directory(root.path()).await);
+        assert_eq!(incoming(root.path()), 0);
     }
 
     #[tokio::test]

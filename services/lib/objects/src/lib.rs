@@ -2,6 +2,7 @@
 //! the store knows names and lengths.
 
 pub mod directory;
+pub mod measured;
 pub mod name;
 pub mod s3;
 
@@ -14,6 +15,7 @@ use domicile_types::Result;
 use futures::stream::BoxStream;
 
 pub use directory::Directory;
+pub use measured::Measured;
 pub use name::{ObjectName, ObjectPrefix};
 pub use s3::S3;
 

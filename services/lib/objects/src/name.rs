@@ -4,12 +4,16 @@
 use std::fmt;
 
 use domicile_types::{Code, Error, ObjectId, Result, SubjectId, TransferId};
+use uuid::Uuid;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 256;
 
 /// The most segments of a name.
 const DEEPEST: usize = 8;
+
+/// Letters of an id in a name.
+const ID: usize = 36;
 
 /// The name of one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,10 +47,22 @@ impl ObjectName {
         Self(format!("objects/{subject}/{object}"))
     }
 
-    /// An object that has arrived with a transfer, still in travel form.
+    /// One sealing of an object of a record: whoever seals it again does so under a fresh name, so that
+    /// nobody's file is in the way of anybody's.
     #[must_use]
-    pub fn staging(transfer: TransferId, object: ObjectId) -> Self {
-        Self(format!("staging/{transfer}/{object}"))
+    pub fn copy(subject: SubjectId, object: ObjectId, copy: Option<Uuid>) -> Self {
+        match copy {
+            Some(copy) => Self(format!("objects/{subject}/{object}-{}", copy.simple())),
+            None => Self::object(subject, object),
+        }
+    }
+
+    /// An object that has arrived with a transfer, still in travel form, in the stream of this salt: each
+    /// stream has its own.
+    #[must_use]
+    pub fn staging(transfer: TransferId, object: ObjectId, salt: &[u8]) -> Self {
+        let stream: String = salt.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("staging/{transfer}/{object}-{stream}"))
     }
 
     /// The name.
@@ -62,10 +78,12 @@ impl ObjectName {
         prefix.0.is_empty() || rest.is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// The last segment as an object's id: of what [`Self::object`] and [`Self::staging`] made.
+    /// The object's id in the last segment: of what [`Self::object`], [`Self::copy`] and [`Self::staging`]
+    /// made.
     #[must_use]
     pub fn object_id(&self) -> Option<ObjectId> {
-        self.0.rsplit('/').next()?.parse().ok()
+        let segment = self.0.rsplit('/').next()?;
+        segment.get(..ID).and_then(|id| id.parse().ok())
     }
 }
 
@@ -133,8 +151,11 @@ mod tests {
         let (subject, transfer, object) =
             (SubjectId::generate(&ctx), TransferId::generate(&ctx), ObjectId::generate(&ctx));
         let here = ObjectName::object(subject, object);
-        let staged = ObjectName::staging(transfer, object);
-        for name in [&here, &staged] {
+        let staged = ObjectName::staging(transfer, object, &[7; 32]);
+        let copy = ObjectName::copy(subject, object, Some(Uuid::nil()));
+        assert_eq!(ObjectName::copy(subject, object, None), here);
+        assert!(copy.is_under(&ObjectPrefix::objects(subject)) && copy != here);
+        for name in [&here, &copy, &staged] {
             assert_eq!(ObjectName::new(name.as_str()).unwrap(), *name);
             assert_eq!(name.object_id(), Some(object));
             assert!(name.is_under(&ObjectPrefix::all()));

@@ -17,11 +17,13 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
+use tracing::Instrument as _;
 
 use self::connection::{Connection, Connector};
 use crate::guard::grpc_timeout;
 use crate::material::Pem;
 use crate::net::Net;
+use crate::observe;
 use crate::status::to_status;
 use crate::tls::{Reloaded, client_config};
 
@@ -79,13 +81,14 @@ pub fn connect(endpoint: Endpoint, net: Arc<dyn Net>) -> Result<Channel> {
         ServerIdentity::Spiffe(_) => host.clone(),
     };
     let name = ServerName::try_from(name).map_err(|_| wrong("server name"))?;
+    let peer = peer_name(&server);
     let mut files = vec![authority.clone()];
     files.extend(identity.iter().flat_map(|own| [own.certificate.clone(), own.key.clone()]));
     let build = move |_: &[Pem]| client_config(&server, &authority, identity.as_ref());
     let tls = Arc::new(Reloaded::new(files, Box::new(build))?);
     let connector = Connector { net, host, port, name, tls };
     let connection = Arc::new(Connection::new(connector));
-    Ok(Channel { connection, address: address.clone(), bearer: None, deadline: None })
+    Ok(Channel { connection, address: address.clone(), peer, bearer: None, deadline: None })
 }
 
 /// A connection that opens itself, for generated clients: `XClient::new(channel)`. Clones share it.
@@ -96,6 +99,8 @@ pub fn connect(endpoint: Endpoint, net: Arc<dyn Net>) -> Result<Channel> {
 pub struct Channel {
     connection: Arc<Connection>,
     address: Authority,
+    /// Who answers, as measurements name them.
+    peer: Arc<str>,
     bearer: Option<HeaderValue>,
     deadline: Option<HeaderValue>,
 }
@@ -141,6 +146,14 @@ impl Channel {
     }
 }
 
+/// A peer by the end of its configured name; whatever people call is a region to them.
+fn peer_name(server: &ServerIdentity) -> Arc<str> {
+    match server {
+        ServerIdentity::Spiffe(name) => name.as_str().rsplit('/').next().unwrap_or_default().into(),
+        ServerIdentity::Dns(_) => "region".into(),
+    }
+}
+
 fn named_deadline(headers: &HeaderMap) -> Option<Duration> {
     grpc_timeout(headers.get("grpc-timeout")?.to_str().ok()?)
 }
@@ -158,7 +171,9 @@ impl Service<Request<Body>> for Channel {
         self.prepare(&mut request);
         let connection = Arc::clone(&self.connection);
         let deadline = named_deadline(request.headers());
-        Box::pin(async move {
+        let watch = observe::called(&self.peer, &mut request);
+        let span = watch.as_ref().map_or_else(tracing::Span::none, observe::Watch::span);
+        let sent = async move {
             let sending = connection.send(request);
             let answer = match deadline {
                 None => sending.await,
@@ -166,7 +181,8 @@ impl Service<Request<Body>> for Channel {
                     .await
                     .unwrap_or_else(|_| Err(Error::new(Code::DeadlineExceeded))),
             };
-            answer.map_err(to_status)
-        })
+            observe::answered(watch, answer.map_err(to_status))
+        };
+        Box::pin(sent.instrument(span))
     }
 }

@@ -111,6 +111,14 @@ impl Guard {
         Self(Arc::new(Inner { ctx, limits, callers, sink, routes: routes.prepare(), closing }))
     }
 
+    /// Which of a process's two listeners this is.
+    pub(crate) fn listener(&self) -> &'static str {
+        match self.0.callers {
+            Callers::People(_) => "people",
+            Callers::Peers(_) => "peers",
+        }
+    }
+
     /// Records a connection that was refused before its first request.
     pub(crate) async fn refused(&self) {
         let scope = AuditScope::new(PEER_REFUSED, Actor::anonymous(), RequestId::generate(&self.0.ctx));

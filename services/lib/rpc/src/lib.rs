@@ -11,10 +11,13 @@
 pub mod audit;
 mod body;
 pub mod client;
+mod collector;
 mod doors;
+mod expiry;
 pub mod guard;
 mod material;
 pub mod net;
+mod observe;
 pub mod peers;
 mod rules;
 pub mod server;
@@ -23,6 +26,8 @@ mod tls;
 
 pub use audit::{ApplicationLog, AuditSink, Sessions};
 pub use client::{Channel, ClientIdentity, Endpoint, ServerIdentity, connect};
+pub use collector::collector;
+pub use expiry::valid_until;
 pub use guard::{Deadline, actor, deadline, scope};
 pub use material::Pem;
 pub use net::{Io, Listener, Net, TcpNet};

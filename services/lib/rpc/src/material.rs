@@ -94,7 +94,7 @@ pub(crate) fn roots(authority: &Pem) -> Result<Arc<RootCertStore>> {
     Ok(Arc::new(store))
 }
 
-fn chain(pem: &Pem, what: &'static str) -> Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn chain(pem: &Pem, what: &'static str) -> Result<Vec<CertificateDer<'static>>> {
     let text = pem.read().map_err(|cause| broken(what, cause))?;
     let chain: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match chain {

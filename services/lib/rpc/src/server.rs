@@ -21,13 +21,13 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::Service as _;
 
 use crate::audit::{AuditSink, Sessions};
 use crate::body::Answering;
 use crate::doors::{Activity, Closed, Doors, Pass};
 use crate::guard::{Callers, Guard, Peer};
 use crate::net::{Io, Listener};
+use crate::observe;
 use crate::peers::{Peers, spiffe_id};
 use crate::tls::ServerTls;
 
@@ -197,7 +197,7 @@ impl Shared {
             let busy = requests.begin();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
-            let answer = guard.clone().call(request);
+            let answer = observe::served(guard.clone(), request);
             async move { answer.await.map(|answer| answer.map(|body| Answering::wrap(body, busy))) }
         });
         let connection = self.http2().serve_connection(TokioIo::new(stream), service);

@@ -1,6 +1,6 @@
 //! TLS 1.3 alone, HTTP/2 alone, one provider (aws-lc-rs), hybrid post-quantum key exchange first.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use domicile_config::{PeersListener, PeopleListener, SpiffeId};
 use domicile_types::{Code, Error, Result};
@@ -55,6 +55,13 @@ impl ServerTls {
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.0.current()
     }
+
+    /// Takes changed files up now; whether what is in use is what the files hold.
+    #[must_use]
+    pub fn up_to_date(&self) -> bool {
+        self.0.current();
+        self.0.is_current()
+    }
 }
 
 fn within(listener: &'static str) -> impl Fn(Error) -> Error {
@@ -71,19 +78,21 @@ pub(crate) struct Reloaded<T> {
     pem: Vec<Pem>,
     build: Build<T>,
     last: RwLock<(Vec<Option<Stamp>>, Arc<T>)>,
+    /// The files that did not fit, so that they are complained of once.
+    refused: Mutex<Option<Vec<Option<Stamp>>>>,
 }
 
 impl<T> Reloaded<T> {
     pub(crate) fn new(pem: Vec<Pem>, build: Build<T>) -> Result<Self> {
         let stamps = stamps(&pem);
         let built = Arc::new(build(&pem)?);
-        Ok(Self { pem, build, last: RwLock::new((stamps, built)) })
+        Ok(Self { pem, build, last: RwLock::new((stamps, built)), refused: Mutex::new(None) })
     }
 
     /// What the files hold now, or the last that was good.
     pub(crate) fn current(&self) -> Arc<T> {
         let stamps = stamps(&self.pem);
-        let last = self.last.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
         if last.0 == stamps {
             return Arc::clone(&last.1);
         }
@@ -91,16 +100,28 @@ impl<T> Reloaded<T> {
         self.rebuild(stamps)
     }
 
+    /// Whether what is in use was built from the files as they are.
+    fn is_current(&self) -> bool {
+        self.last.read().unwrap_or_else(PoisonError::into_inner).0 == stamps(&self.pem)
+    }
+
     fn rebuild(&self, stamps: Vec<Option<Stamp>>) -> Arc<T> {
         let built = (self.build)(&self.pem);
-        let mut last = self.last.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
         match built {
             Ok(built) => {
                 tracing::info!("certificates changed");
                 *last = (stamps, Arc::new(built));
+                *refused = None;
             }
-            // Not remembered: half-written files are looked at again at the next handshake.
-            Err(error) => tracing::error!(?error, "new certificates do not fit; the old ones stay in use"),
+            // Not taken for read: half-written files are looked at again at the next handshake.
+            Err(error) => {
+                if refused.as_ref() != Some(&stamps) {
+                    tracing::error!(?error, "new certificates do not fit; the old ones stay in use");
+                    *refused = Some(stamps);
+                }
+            }
         }
         Arc::clone(&last.1)
     }

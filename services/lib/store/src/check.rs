@@ -7,9 +7,8 @@ use domicile_types::{Code, Error, Result};
 use sea_orm::DatabaseConnection;
 
 use crate::migrate;
-use crate::protection::{GRANTS, POLICIES, protected, query};
+use crate::protection::{GRANTS, POLICIES, protected, query, standing};
 use crate::settings::Backend;
-use crate::values;
 
 /// Checks the data's database.
 pub(crate) async fn data(connection: &DatabaseConnection, backend: Backend) -> Result<()> {
@@ -115,20 +114,18 @@ async fn row_security(connection: &DatabaseConnection) -> Result<()> {
     }
 }
 
-/// Exactly the declared policies: a missing one hides rows, an unknown one may show them.
+/// Exactly the declared policies, each as it was made: a missing one hides rows, an unknown or altered
+/// one may show them.
 async fn policies(connection: &DatabaseConnection) -> Result<()> {
-    let sql = "SELECT tablename::text AS of, policyname::text AS name, cmd AS command FROM pg_policies \
-               WHERE schemaname = $1 AND permissive = 'PERMISSIVE'";
-    let mut has = BTreeSet::new();
-    for row in query(connection, sql, values!["public"]).await? {
-        has.insert((row.get::<String>("of")?, row.get::<String>("name")?, row.get::<String>("command")?));
+    let standing = standing(connection).await?;
+    let wrong = |table: &str, name: &str| Err(unsafe_because(format!("policy {name} on {table}")));
+    for known in &standing {
+        if !known.unchanged() || !POLICIES.iter().any(|policy| known.is(policy)) {
+            return wrong(&known.table, &known.name);
+        }
     }
-    let wanted: BTreeSet<_> = POLICIES
-        .iter()
-        .map(|policy| (policy.table.to_owned(), policy.name.to_owned(), policy.command.to_owned()))
-        .collect();
-    match has.symmetric_difference(&wanted).next() {
-        Some((table, name, _)) => Err(unsafe_because(format!("policy {name} on {table}"))),
+    match POLICIES.iter().find(|policy| !standing.iter().any(|known| known.is(policy))) {
+        Some(policy) => wrong(policy.table, policy.name),
         None => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domicile_telemetry::metrics;
 use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, SubjectId, Timestamp};
 use futures::future::BoxFuture;
 use sea_orm::{
@@ -50,6 +51,18 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Connections open, of these free, and at most.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        if let Some(hot) = &self.hot {
+            let pool = self.pool.get_postgres_connection_pool();
+            let idle = pool.num_idle() + hot.at_rest();
+            return (pool.size().into(), count(idle), pool.options().get_max_connections().into());
+        }
+        let pool = self.pool.get_sqlite_connection_pool();
+        (pool.size().into(), count(pool.num_idle()), pool.options().get_max_connections().into())
+    }
+
     async fn close(&self) -> Result<()> {
         match &self.hot {
             Some(hot) => hot.close().await,
@@ -66,6 +79,17 @@ pub(crate) enum Mode {
     Write,
     Serializable,
     Sequence,
+}
+
+impl Mode {
+    /// The pool's name in measurements.
+    const fn pool(self) -> &'static str {
+        match self {
+            Self::Read => "reader",
+            Self::Write | Self::Serializable => "writer",
+            Self::Sequence => "sequencer",
+        }
+    }
 }
 
 /// A transaction to run.
@@ -122,6 +146,7 @@ impl Engine {
                 }
                 Err(Ended::Lost(error)) => {
                     tried += 1;
+                    metrics::retried();
                     tracing::debug!(name = plan.name, tried, "transaction lost a race");
                     if tried >= TRIES {
                         return Err(error);
@@ -172,14 +197,15 @@ impl Engine {
         let access = self.access(plan.mode)?;
         let begun = match &access.hot {
             Some(hot) => {
-                let begun = hot.begin(&beginning(plan, now)).await;
+                let begun = metrics::acquire(plan.mode.pool(), hot.begin(&beginning(plan, now))).await;
                 begun.map(Link::postgres).map_err(|error| StoreFailure::from_sqlx(&error))
             }
             None => {
                 let sqlite_transaction_mode =
                     (plan.mode != Mode::Read).then_some(SqliteTransactionMode::Immediate);
                 let options = TransactionOptions { sqlite_transaction_mode, ..Default::default() };
-                let begun = access.pool.begin_with_options(options).await;
+                let begun = access.pool.begin_with_options(options);
+                let begun = metrics::acquire(plan.mode.pool(), begun).await;
                 begun.map(Link::Sqlite).map_err(|error| StoreFailure::from_db(&error))
             }
         };

@@ -55,6 +55,11 @@ impl Hot {
         Arc::new(Self { pool, idle: Mutex::default(), permits, acquire })
     }
 
+    /// How many connections are kept and not in use.
+    pub(crate) fn at_rest(&self) -> usize {
+        lock(&self.idle).len()
+    }
+
     /// Takes a connection, waiting for one as long as the settings say.
     pub(crate) async fn take(self: &Arc<Self>) -> Result<Lease, sqlx::Error> {
         let permit = tokio::time::timeout(self.acquire, Arc::clone(&self.permits).acquire_owned());
@@ -102,6 +107,21 @@ impl Hot {
         let changed = lease.execute(sql, values).await?;
         lease.give_back();
         Ok(changed)
+    }
+
+    /// The rows of one statement by itself. It only reads, so a connection that died at hand is no failure.
+    pub(crate) async fn rows(self: &Arc<Self>, sql: &str, values: Vec<Bound>) -> Result<Vec<PgRow>, sqlx::Error> {
+        loop {
+            let mut lease = self.take().await?;
+            match lease.rows(sql, values.clone()).await {
+                Ok(rows) => {
+                    lease.give_back();
+                    return Ok(rows);
+                }
+                Err(error) if lease.fresh || !died(&error) => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Closes every connection, once those in use have come back.

@@ -50,6 +50,7 @@ mod hot;
 mod keys;
 mod lanes;
 mod migrate;
+pub mod observe;
 mod pool;
 mod protection;
 pub mod queries;

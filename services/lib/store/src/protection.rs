@@ -2,7 +2,7 @@
 //! sets them from these lists; a region checks at start that they stand.
 
 use domicile_types::{Code, Error, Result};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait as _};
 
 use crate::failure;
 use crate::migrate::KEYS_SCHEMA;
@@ -64,6 +64,10 @@ pub(crate) const GRANTS: &[(&str, Grant)] = &[
     ("transfer_checkpoint", Grant::Append),
     ("transfer_tombstone", Grant::Append),
     ("job_lease", Grant::Full),
+    ("replica", Grant::Full),
+    ("key_drop", Grant::Full),
+    ("sign_in_try", Grant::Full),
+    ("audit_demand", Grant::Full),
     ("audit_outbox", Grant::Append),
     ("audit_entry", Grant::Look),
     ("audit_node", Grant::Look),
@@ -79,6 +83,7 @@ const SEQUENCER_GRANTS: &[(&str, &str)] = &[
     ("audit_node", "SELECT, INSERT"),
     ("audit_checkpoint", "SELECT, INSERT, UPDATE (note, signed_at)"),
     ("audit_writer", "SELECT"),
+    ("audit_demand", "SELECT"),
     ("job_lease", "SELECT, INSERT, UPDATE"),
 ];
 
@@ -258,8 +263,8 @@ pub(crate) async fn require_roles(connection: &impl ConnectionTrait) -> Result<(
     Ok(())
 }
 
-/// The grants and policies as SQL, for a database that has none.
-pub(crate) fn text() -> String {
+/// The grants as SQL.
+fn grants() -> String {
     let mut sql = String::new();
     let everybody = format!("PUBLIC, {APP}, {SEQUENCER}, {KEYS}");
     for schema in ["public", KEYS_SCHEMA] {
@@ -279,25 +284,124 @@ pub(crate) fn text() -> String {
     for (table, privileges) in SEQUENCER_GRANTS {
         sql.push_str(&format!("GRANT {privileges} ON {table} TO {SEQUENCER};"));
     }
-    for table in protected() {
-        sql.push_str(&format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"));
-    }
-    for policy in POLICIES {
+    sql
+}
+
+/// One table's row-level security and policies as SQL, for a table that has none.
+fn policies_of(table: &str) -> String {
+    let mut sql = format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;");
+    for policy in POLICIES.iter().filter(|policy| policy.table == table) {
         sql.push_str(&policy.create());
     }
     sql
 }
 
-/// Sets grants and policies anew; runs in one transaction, as the owner.
-pub(crate) async fn apply(connection: &impl ConnectionTrait) -> Result<()> {
-    let mut sql = String::new();
-    let old =
-        "SELECT policyname::text AS name, tablename::text AS of FROM pg_policies WHERE schemaname = 'public'";
-    for row in query(connection, old, Vec::new()).await? {
-        let (name, table): (String, String) = (row.get("name")?, row.get("of")?);
-        sql.push_str(&format!("DROP POLICY \"{name}\" ON \"{table}\";"));
+/// The grants and policies as SQL, for a database that has none.
+pub(crate) fn text() -> String {
+    let policies: String = protected().map(policies_of).collect();
+    grants() + &policies
+}
+
+/// Sets the grants anew, as the owner; locks no table.
+pub(crate) async fn grant(connection: &DatabaseConnection) -> Result<()> {
+    let txn = connection.begin().await.map_err(failure::from_db)?;
+    txn.execute_unprepared(&grants()).await.map_err(failure::from_db)?;
+    txn.commit().await.map_err(failure::from_db)
+}
+
+/// Sets one table's policies anew, as the owner, unless they stand as they must: the table is locked for
+/// a moment.
+pub(crate) async fn protect(connection: &DatabaseConnection, table: &str) -> Result<()> {
+    let txn = connection.begin().await.map_err(failure::from_db)?;
+    if !stands(&txn, table).await? {
+        let mut sql = String::new();
+        let old = "SELECT policyname::text AS name FROM pg_policies \
+                   WHERE schemaname = 'public' AND tablename = $1";
+        for row in query(&txn, old, values![table]).await? {
+            sql.push_str(&format!("DROP POLICY \"{}\" ON {table};", row.get::<String>("name")?));
+        }
+        sql.push_str(&policies_of(table));
+        txn.execute_unprepared(&sql).await.map_err(failure::from_db)?;
+        seal(&txn, table).await?;
     }
-    sql.push_str(&text());
+    txn.commit().await.map_err(failure::from_db)
+}
+
+/// Whether a table forces row-level security with exactly the declared policies.
+async fn stands(connection: &impl ConnectionTrait, table: &str) -> Result<bool> {
+    let sql = "SELECT c.relrowsecurity AND c.relforcerowsecurity AS forced FROM pg_class c \
+               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relname = $1";
+    let rows = query(connection, sql, values![table]).await?;
+    let forced = rows.first().is_some_and(|row| row.get("forced").unwrap_or(false));
+    let standing = standing(connection).await?.into_iter().filter(|policy| policy.table == table);
+    let standing: std::collections::BTreeSet<_> = standing.collect();
+    let wanted = POLICIES.iter().filter(|policy| policy.table == table);
+    let mut wanted: Vec<_> = wanted.collect();
+    let same = standing.len() == wanted.len() && standing.iter().all(Standing::unchanged);
+    wanted.retain(|policy| !standing.iter().any(|known| known.is(policy)));
+    Ok(forced && same && wanted.is_empty())
+}
+
+/// A policy as it stands in the database. PostgreSQL keeps a policy's expression in its own words, so
+/// beside each policy stands, as its comment, which declaration it was made of and a digest of those
+/// words: a policy somebody altered by hand no longer fits.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Standing {
+    pub(crate) table: String,
+    pub(crate) name: String,
+    words: String,
+    comment: String,
+}
+
+impl Standing {
+    /// Whether it was made of this declaration.
+    pub(crate) fn is(&self, policy: &Policy) -> bool {
+        self.table == policy.table
+            && self.name == policy.name
+            && self.comment.split(' ').next() == Some(&digest(&policy.create()))
+    }
+
+    /// Whether it is as it was made.
+    pub(crate) fn unchanged(&self) -> bool {
+        self.comment.split(' ').nth(1) == Some(&digest(&self.words))
+    }
+}
+
+fn digest(text: &str) -> String {
+    domicile_crypto::sha256(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Every policy of the data, as it stands.
+pub(crate) async fn standing(connection: &impl ConnectionTrait) -> Result<Vec<Standing>> {
+    let sql = "SELECT p.tablename::text AS of, p.policyname::text AS name, \
+                 concat_ws(' ', p.permissive, p.roles::text, p.cmd, p.qual, '/', p.with_check) AS words, \
+                 COALESCE(obj_description(o.oid, 'pg_policy'), '') AS comment \
+               FROM pg_policies p JOIN pg_policy o ON o.polname = p.policyname \
+                 AND o.polrelid = format('%I.%I', p.schemaname, p.tablename)::regclass \
+               WHERE p.schemaname = 'public'";
+    let rows = query(connection, sql, Vec::new()).await?;
+    let one = |row: &Row| {
+        Ok(Standing {
+            table: row.get("of")?,
+            name: row.get("name")?,
+            words: row.get("words")?,
+            comment: row.get("comment")?,
+        })
+    };
+    rows.iter().map(one).collect()
+}
+
+/// Notes beside each policy of a table what it was made of.
+async fn seal(connection: &impl ConnectionTrait, table: &str) -> Result<()> {
+    let mut sql = String::new();
+    for known in standing(connection).await?.iter().filter(|known| known.table == table) {
+        if let Some(policy) =
+            POLICIES.iter().find(|policy| policy.table == table && policy.name == known.name)
+        {
+            let (made, words) = (digest(&policy.create()), digest(&known.words));
+            sql.push_str(&format!("COMMENT ON POLICY {} ON {table} IS '{made} {words}';", policy.name));
+        }
+    }
     connection.execute_unprepared(&sql).await.map(drop).map_err(failure::from_db)
 }
 

@@ -7,14 +7,16 @@ use domicile_evidence::event::EventType;
 use domicile_evidence::keys::Signer;
 use domicile_evidence::statement::{Body, SignedStatement, Statement, VERSION};
 use domicile_transfer_protocol::lanes::{Lanes, Received};
+use domicile_transfer_protocol::store::Work;
 use domicile_types::{Actor, AuditScope, Code, Error, RequestId, Result, SubjectId, TransferId};
 
-use crate::queries::statement;
+use crate::queries::{lease, statement};
 use crate::{AuditFacts, Backups, Store, Tx};
 
 mod adoption;
 mod destination;
 mod erasure;
+mod measure;
 mod operations;
 mod source;
 
@@ -25,6 +27,7 @@ pub struct SqlTransfers {
     signer: Arc<dyn Signer>,
     options: Options,
     backups: Backups,
+    work: Option<Work>,
 }
 
 /// Durations the store itself looks at.
@@ -44,7 +47,7 @@ impl SqlTransfers {
     /// Transfers over a store; `signer` holds this region's statement key.
     #[must_use]
     pub fn new(store: Store, signer: Arc<dyn Signer>, options: Options, backups: Backups) -> Self {
-        Self { store, signer, options, backups }
+        Self { store, signer, options, backups, work: None }
     }
 
     /// The audit scope of a step nobody at a keyboard asked for.
@@ -53,6 +56,19 @@ impl SqlTransfers {
         let scope = AuditScope::new(EventType::TransferStep.name(), Actor::system(), request);
         scope.moves(transfer);
         scope
+    }
+}
+
+/// The name of the lease on a transfer's work.
+fn job(transfer: TransferId) -> String {
+    format!("transfer.{transfer}")
+}
+
+/// Refuses a change whose holder has lost the lease; whoever takes it meanwhile waits for this commit.
+async fn fence(tx: &Tx, work: Option<Work>) -> Result<()> {
+    match work {
+        Some(work) => lease::share(tx, &job(work.transfer), work.holder, work.token).await,
+        None => Ok(()),
     }
 }
 

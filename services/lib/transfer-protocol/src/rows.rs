@@ -118,6 +118,8 @@ pub struct SourceObject {
     pub chunks: u32,
     /// The version of the record key.
     pub key_version: u32,
+    /// Which file holds the content; `None` for one that was uploaded here.
+    pub copy: Option<uuid::Uuid>,
 }
 
 /// A page at the destination.

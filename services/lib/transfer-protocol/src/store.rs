@@ -2,6 +2,7 @@
 //! is a pure function of the facts that transaction saw, locked in the order consent, transfer, residency.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domicile_evidence::statement::SignedStatement;
@@ -53,6 +54,18 @@ impl Driver {
     }
 }
 
+/// The lease on one transfer's work in a region: one task of one process holds it at a time, and what it
+/// changes is refused once another has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// Who holds it: a name for this one holding.
+    pub holder: Uuid,
+    /// The fencing token.
+    pub token: u64,
+}
+
 /// A transfer in either role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -97,7 +110,19 @@ pub enum Listing {
 
 /// A region's store, as its transfers see it.
 #[async_trait]
-pub trait TransferStore: Send + Sync + 'static {
+pub trait TransferStore: Clone + Send + Sync + 'static {
+    /// Takes the lease on a transfer's work for some time; `None` while another holds it.
+    async fn work_take(&self, transfer: TransferId, holder: Uuid, lasts: Duration) -> Result<Option<Work>>;
+    /// Renews it; `false` when it is another's, or was.
+    async fn work_renew(&self, work: Work, lasts: Duration) -> Result<bool>;
+    /// Gives it back.
+    async fn work_end(&self, work: Work) -> Result<()>;
+    /// Whether anybody holds it, in any process.
+    async fn work_held(&self, transfer: TransferId) -> Result<bool>;
+    /// The same store, whose changes are refused with [`Code::TokenStale`] once the lease is another's.
+    #[must_use]
+    fn under(&self, work: Work) -> Self;
+
     /// Transfers in either role that do not rest, by id.
     async fn open(&self) -> Result<Vec<Row>>;
     /// One transfer.
@@ -232,8 +257,16 @@ pub trait TransferStore: Send + Sync + 'static {
     async fn travelling_objects(&self, transfer: TransferId) -> Result<Vec<(SourceObject, StagedObject)>>;
     /// Whether anything of the adopted record is still in travel form.
     async fn any_travelling(&self, transfer: TransferId) -> Result<bool>;
-    /// An object's content is sealed again.
-    async fn rekey_object(&self, transfer: TransferId, object: ObjectId, key_version: u32) -> Result<()>;
+    /// An object's content is sealed again, in a file of its own.
+    async fn rekey_object(
+        &self,
+        transfer: TransferId,
+        object: ObjectId,
+        key_version: u32,
+        copy: Uuid,
+    ) -> Result<()>;
+    /// Which files of a record its objects are in.
+    async fn object_copies(&self, subject: SubjectId) -> Result<Vec<(ObjectId, Option<Uuid>)>>;
     /// Erases up to `limit` staged rows, pages and objects; how many went.
     async fn purge(&self, transfer: TransferId, limit: u32) -> Result<u64>;
     /// A backup that covers everything committed so far: its digest. Waits until there is one.

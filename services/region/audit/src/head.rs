@@ -37,7 +37,8 @@ pub trait SignedHead: Send + Sync {
     async fn swap(&self, expected: Option<Head>, next: Head) -> Result<()>;
 }
 
-/// A head in a file of its own. For processes that share the file's file system.
+/// A head in a file of its own, for a region of one process; replicas have a
+/// [`SharedHead`](crate::SharedHead).
 #[derive(Clone, Debug)]
 pub struct FileHead(PathBuf);
 

@@ -12,6 +12,7 @@ mod export;
 pub mod grpc;
 pub mod head;
 pub mod jobs;
+pub mod shared_head;
 
 pub use app::{App, LogIdentity};
 pub use closing::Closing;
@@ -19,3 +20,4 @@ pub use export::Bundle;
 pub use grpc::AuditGrpc;
 pub use head::{FileHead, Head, SignedHead};
 pub use jobs::sequencer::{Covered, Pace, Parts, Sequencer};
+pub use shared_head::SharedHead;

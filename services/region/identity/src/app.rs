@@ -77,7 +77,7 @@ impl Identity {
         Self(Arc::new(Inner {
             fields: Fields { keyring, region: region.clone(), ctx: ctx.clone() },
             passwords: Passwords::new(ctx.clone()),
-            throttle: Throttle::default(),
+            throttle: Throttle::new(store.clone()),
             settings: sessions,
             region,
             ctx,

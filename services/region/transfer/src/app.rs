@@ -1,6 +1,6 @@
 //! The executor: one module a step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domicile_config::TransferSettings;
@@ -12,7 +12,7 @@ use domicile_transfer_protocol::{Destination, Numbers, Source, TransferStore};
 use domicile_types::{Code, Ctx, Error, RegionId, Result, TransferId};
 use tokio::sync::broadcast;
 
-use crate::ports::{Closing, Enrolments, Peers};
+use crate::ports::{Closing, Enrolments, Peers, Replicas};
 
 mod adopt;
 mod close;
@@ -20,6 +20,7 @@ mod compare;
 mod consent;
 mod control;
 mod erase;
+mod observe;
 mod offer;
 mod operators;
 mod pace;
@@ -36,6 +37,7 @@ mod send_object;
 mod stage;
 mod streams;
 mod travel;
+mod work;
 
 pub use consent::GivenConsent;
 pub use control::{Advance, View};
@@ -99,14 +101,20 @@ pub struct Parts<S> {
     pub closing: Arc<dyn Closing>,
     /// Practices' enrolments.
     pub enrolments: Arc<dyn Enrolments>,
+    /// The region's other processes.
+    pub replicas: Arc<dyn Replicas>,
 }
 
 /// Transfers of one region. Cheap to clone.
-pub struct Transfers<S>(Arc<Inner<S>>);
+pub struct Transfers<S> {
+    inner: Arc<Inner<S>>,
+    /// The store; under a lease where a step holds one.
+    pub(crate) store: S,
+}
 
-impl<S> Clone for Transfers<S> {
+impl<S: Clone> Clone for Transfers<S> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { inner: Arc::clone(&self.inner), store: self.store.clone() }
     }
 }
 
@@ -115,14 +123,13 @@ struct Inner<S> {
     changes: broadcast::Sender<TransferId>,
     running: Mutex<BTreeSet<TransferId>>,
     paces: pace::Paces,
-    /// One lock a transfer: a destination's rows are pulled by one task at a time.
-    work: Mutex<BTreeMap<TransferId, Arc<tokio::sync::Mutex<()>>>>,
+    works: work::Works,
 }
 
 impl<S> std::ops::Deref for Transfers<S> {
     type Target = Parts<S>;
     fn deref(&self) -> &Parts<S> {
-        &self.0.parts
+        &self.inner.parts
     }
 }
 
@@ -131,19 +138,21 @@ impl<S: TransferStore> Transfers<S> {
     #[must_use]
     pub fn new(parts: Parts<S>) -> Self {
         let (changes, _) = broadcast::channel(1024);
-        Self(Arc::new(Inner {
+        let store = parts.store.clone();
+        let inner = Inner {
             parts,
             changes,
             running: Mutex::default(),
             paces: pace::Paces::default(),
-            work: Mutex::default(),
-        }))
+            works: work::Works::default(),
+        };
+        Self { inner: Arc::new(inner), store }
     }
 
     /// Ids of transfers as they change in this process; a slow reader may miss some and must look again.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<TransferId> {
-        self.0.changes.subscribe()
+        self.inner.changes.subscribe()
     }
 
     /// Tells watchers that a transfer has changed, from outside the steps.
@@ -154,9 +163,14 @@ impl<S: TransferStore> Transfers<S> {
     /// Tells watchers that a transfer has changed.
     fn changed(&self, transfer: TransferId) {
         // Nobody listening is fine: everybody polls besides.
-        if self.0.changes.send(transfer).is_err() {
+        if self.inner.changes.send(transfer).is_err() {
             tracing::trace!("nobody watches transfers");
         }
+    }
+
+    /// What it is made of; its store is under no lease.
+    fn parts(&self) -> &Parts<S> {
+        &self.inner.parts
     }
 
     fn numbers(&self) -> &Numbers {
@@ -166,7 +180,7 @@ impl<S: TransferStore> Transfers<S> {
     /// The limits of copying from a source region.
     fn pace(&self, source: &RegionId) -> Arc<pace::Pace> {
         let settings = &self.options.settings;
-        self.0.paces.of(source, settings.transfers_at_once, settings.bytes_per_second)
+        self.inner.paces.of(source, settings.transfers_at_once, settings.bytes_per_second)
     }
 
     /// The row of a transfer in which this region is the source.
@@ -187,7 +201,7 @@ impl<S: TransferStore> Transfers<S> {
 
     /// Whether a background step of the transfer runs in this process.
     fn busy(&self, transfer: TransferId) -> bool {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).contains(&transfer)
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).contains(&transfer)
     }
 
     /// Starts a background step unless one runs already. Its end is told to watchers; an error is
@@ -196,23 +210,19 @@ impl<S: TransferStore> Transfers<S> {
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        if !self.0.running.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer) {
+        let work = observe::background(name, transfer, work);
+        if !self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer) {
             return;
         }
         let this = self.clone();
-        tokio::spawn(async move {
+        self.inner.works.spawn(async move {
             let _running = Running { this: this.clone(), transfer };
-            if let Err(error) = work.await {
+            // What a shutdown cuts off, another replica or the next start goes on with.
+            let Some(done) = this.inner.works.until_retired(work).await else { return };
+            if let Err(error) = done {
                 tracing::warn!(%transfer, step = name, code = error.code().as_str(), cause = ?error, "a step did not finish");
             }
         });
-    }
-
-    /// The lock that one task at a time holds while it changes what is staged.
-    fn work_lock(&self, transfer: TransferId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.work.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|id, lock| *id == transfer || Arc::strong_count(lock) > 1);
-        Arc::clone(locks.entry(transfer).or_default())
     }
 }
 
@@ -224,7 +234,7 @@ struct Running<S: TransferStore> {
 
 impl<S: TransferStore> Drop for Running<S> {
     fn drop(&mut self) {
-        self.this.0.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.transfer);
+        self.this.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.transfer);
         self.this.changed(self.transfer);
     }
 }

@@ -7,6 +7,7 @@ use domicile_evidence::keys::{PublicKey, VerifierKey};
 use domicile_proto::transfer::v1::transfer_peer_service_client::TransferPeerServiceClient;
 use domicile_rpc::client::Channel;
 use domicile_types::{PracticeId, RegionId, Result, TransferId};
+use uuid::Uuid;
 
 /// The other regions.
 pub trait Peers: Send + Sync {
@@ -53,4 +54,13 @@ pub trait Enrolments: Send + Sync {
     async fn instructs(&self, practice: PracticeId, destination: &RegionId) -> Result<bool>;
     /// Whether a practice, of this or another region, is known here.
     async fn known(&self, practice: PracticeId) -> Result<bool>;
+}
+
+/// The region's other processes: each holds unwrapped keys in its memory for a while.
+#[async_trait]
+pub trait Replicas: Send + Sync {
+    /// Asks every other process to drop what it holds of these records or transfers; which asking it is.
+    async fn drop_keys(&self, about: &[Uuid]) -> Result<Uuid>;
+    /// Waits until every other process has done so, or can no longer hold anything.
+    async fn dropped(&self, asking: Uuid) -> Result<()>;
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use domicile_crypto::{Key32, Purpose, SubjectSecret};
+use domicile_telemetry::metrics;
 use domicile_types::{PracticeId, SubjectId, TransferId};
 use tokio::time::Instant;
 
@@ -68,6 +69,12 @@ pub(super) struct Ticket {
     generation: u64,
 }
 
+/// Counts a look into the cache.
+fn looked<T>(found: Option<T>) -> Option<T> {
+    metrics::key_cache(found.is_some());
+    found
+}
+
 /// The cache. Every method takes a short lock and touches no key service and no store.
 #[derive(Default)]
 pub(super) struct Cache(Arc<Mutex<State>>);
@@ -79,9 +86,21 @@ struct State {
     inserted: u64,
     generation: u64,
     sweeping: bool,
+    /// Until when what is held may be used at all; for ever where nobody asks for more.
+    trusted: Option<Instant>,
 }
 
 impl Cache {
+    /// What is held may be used until then, and no longer unless this is called again.
+    pub(super) fn trust_until(&self, until: Instant) {
+        self.lock().trusted = Some(until);
+    }
+
+    /// Drops every key, also those being read just now.
+    pub(super) fn forget_all(&self) {
+        self.forget(|_| true);
+    }
+
     /// Begins to read a key.
     pub(super) fn ticket(&self) -> Ticket {
         Ticket { began: Instant::now(), generation: self.lock().generation }
@@ -89,12 +108,12 @@ impl Cache {
 
     /// The key in a slot.
     pub(super) fn get(&self, slot: Slot) -> Option<Held> {
-        self.lock().live(slot).map(|held| held.clone())
+        looked(self.lock().live(slot).map(|held| held.clone()))
     }
 
     /// The key in a slot, once `uses` of its block are taken.
     pub(super) fn take(&self, slot: Slot, uses: u64) -> Taken {
-        match self.lock().live(slot) {
+        match looked(self.lock().live(slot)) {
             None => Taken::Absent,
             Some(held) => match held.uses.checked_sub(uses) {
                 None => Taken::UsedUp,
@@ -109,7 +128,8 @@ impl Cache {
     /// Holds a key, unless something was forgotten since the ticket was taken.
     pub(super) fn insert(&self, ticket: Ticket, slot: Slot, held: Held) {
         let mut state = self.lock();
-        if state.generation != ticket.generation {
+        if state.generation != ticket.generation || state.trusted.is_some_and(|until| until <= Instant::now())
+        {
             return;
         }
         state.inserted += 1;
@@ -118,6 +138,7 @@ impl Cache {
         state.entries.insert(slot, Entry { held, age });
         state.by_age.insert(age, slot);
         while state.entries.len() > CAPACITY && state.remove_oldest() {}
+        metrics::key_cache_size(state.entries.len());
         if !state.sweeping {
             state.sweeping = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0)));
@@ -164,6 +185,9 @@ pub(super) enum Taken {
 impl State {
     fn live(&mut self, slot: Slot) -> Option<&mut Held> {
         let now = Instant::now();
+        if self.trusted.is_some_and(|until| until <= now) {
+            return None;
+        }
         self.entries.get_mut(&slot).filter(|entry| entry.age.0 > now).map(|entry| &mut entry.held)
     }
 
@@ -253,6 +277,24 @@ mod tests {
         cache.forget_subject(subject);
         cache.insert(ticket, Slot::Record(subject, None), held());
         assert!(cache.get(Slot::Record(subject, None)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_vouches_for_is_not_used() {
+        let cache = Cache::default();
+        let slot = Slot::Region(Purpose::Accounts);
+        cache.trust_until(Instant::now() + Duration::from_secs(20));
+        cache.insert(cache.ticket(), slot, held());
+        tokio::time::advance(Duration::from_secs(19)).await;
+        assert!(cache.get(slot).is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(cache.get(slot).is_none(), "neither what is held");
+        cache.forget_all();
+        cache.insert(cache.ticket(), slot, held());
+        cache.trust_until(Instant::now() + Duration::from_secs(20));
+        assert!(cache.get(slot).is_none(), "nor what was read meanwhile");
+        cache.insert(cache.ticket(), slot, held());
+        assert!(cache.get(slot).is_some());
     }
 
     #[tokio::test]

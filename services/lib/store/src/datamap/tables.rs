@@ -160,6 +160,7 @@ pub const TABLES: &[Table] = &[
             ("state", Technical),
             ("travelling", Technical),
             ("transfer_id", Technical),
+            ("copy_id", Technical),
             ("registered_at", Technical),
         ],
     ),
@@ -389,6 +390,30 @@ pub const TABLES: &[Table] = &[
         &[("name", Technical), ("holder", Technical), ("token", Technical), ("until", Technical)],
     ),
     data(
+        "replica",
+        Region,
+        Travel::Stay("which processes serve the region"),
+        &[("replica_id", Technical), ("started_at", Technical), ("seen_at", Technical)],
+    ),
+    data(
+        "key_drop",
+        Region,
+        Travel::Stay("tells the other replicas whose keys to drop; each removes its row once it has"),
+        &[("drop_id", Technical), ("replica_id", Technical), ("about", Technical), ("at", Technical)],
+    ),
+    data(
+        "audit_demand",
+        Region,
+        Travel::Stay("asks the replica that sequences the audit log for a checkpoint"),
+        &[("demand_id", Technical), ("asked", Technical)],
+    ),
+    data(
+        "sign_in_try",
+        Region,
+        Travel::Stay("failed sign-ins of the last quarter of an hour; slows guessing in this region down"),
+        &[("tried", Account), ("failures", Technical), ("last_at", Technical)],
+    ),
+    data(
         "audit_outbox",
         Region,
         LOG,
@@ -485,4 +510,5 @@ pub const TABLES: &[Table] = &[
 pub const PREFIXES: &[Prefix] = &[
     Prefix { name: "objects/<subject>/", owner: Client, category: SessionContent, travel: RECORD },
     Prefix { name: "staging/<transfer>/", owner: Client, category: SessionContent, travel: TRAVELLING },
+    Prefix { name: "heads/", owner: Region, category: Technical, travel: LOG },
 ];

@@ -52,6 +52,22 @@ CREATE TRIGGER audit_writer_immutable BEFORE UPDATE OR DELETE ON audit_writer
     FOR EACH ROW EXECUTE FUNCTION domicile_refuse();
 ";
 
+/// PostgreSQL: a session by its token's hash, scope and query in one statement. Every request begins with
+/// it, and a transaction would cost it three round trips. The caller's rights and policies hold inside.
+pub(super) const SESSION: &str = "
+CREATE FUNCTION domicile_session(token bytea)
+    RETURNS TABLE (account_id uuid, role text, practice_id uuid, subject_id uuid, last_seen_at bigint,
+                   ends_at bigint, authenticated_at bigint)
+    LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+    AS $$ BEGIN
+        PERFORM set_config('app.lookup', encode(token, 'hex'), true);
+        RETURN QUERY SELECT s.account_id, a.role, a.practice_id, a.subject_id, s.last_seen_at, s.ends_at,
+                s.authenticated_at
+            FROM session s JOIN account a ON a.account_id = s.account_id
+            WHERE s.token_hash = token AND s.ended_at IS NULL AND a.state = 'active';
+    END $$;
+";
+
 /// SQLite: the same refusals. It has no roles, so whoever can write the file can drop the triggers; the
 /// audit log's checkpoints are what shows it.
 pub(super) const SQLITE: &str = "

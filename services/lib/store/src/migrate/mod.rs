@@ -4,7 +4,7 @@
 mod guards;
 
 use domicile_types::{Code, Error, Result};
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, TransactionTrait as _};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
 use crate::failure;
@@ -16,11 +16,18 @@ use crate::settings::Backend;
 pub(crate) const KEYS_SCHEMA: &str = "domicile_keys";
 /// How long to wait for the database.
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long a step waits for a lock of the region's own transactions, and how often it tries. Writers
+/// wait behind it for so long at most.
+const PATIENCE: &str = "200ms";
+const TRIES: u32 = 300;
+/// How long it lets them go on before it tries again.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// Two migrators at once wait for one another.
 const ADVISORY_LOCK: i64 = 0x646f_6d69_6369_6c65;
 
 /// Brings both databases to this release's schema, then sets roles, grants and row-level security
-/// anew. Running it again changes nothing. On PostgreSQL both live in the database of `owner_url`
+/// anew. Running it again changes nothing, and it may run while replicas serve: what is as it must be is
+/// not touched, and a step waits a moment only for a table that is in use. On PostgreSQL both live in the database of `owner_url`
 /// (the key store in a schema of its own, `keys_url` is not used) and the roles `domicile_app`,
 /// `domicile_sequencer` and `domicile_keys` must exist; on SQLite the two files are created.
 ///
@@ -43,19 +50,44 @@ pub async fn migrate(owner_url: &str, keys_url: &str, production: bool) -> Resul
         }
         Backend::Postgres => {
             let data = pool(owner_url, "public").open().await?.pool;
-            let lock = format!("SELECT pg_advisory_lock({ADVISORY_LOCK})");
+            let lock = format!("SELECT pg_advisory_lock({ADVISORY_LOCK}); SET lock_timeout = '{PATIENCE}'");
             data.execute_unprepared(&lock).await.map_err(failure::from_db)?;
             protection::require_roles(&data).await?;
             let schema = format!("CREATE SCHEMA IF NOT EXISTS {KEYS_SCHEMA}");
             data.execute_unprepared(&schema).await.map_err(failure::from_db)?;
-            applied(Data::up(&data, None).await)?;
+            patiently(|| async { applied(Data::up(&data, None).await) }).await?;
             up::<Keys>(pool(owner_url, KEYS_SCHEMA)).await?;
-            let txn = data.begin().await.map_err(failure::from_db)?;
-            protection::apply(&txn).await?;
-            txn.commit().await.map_err(failure::from_db)?;
+            patiently(|| protection::grant(&data)).await?;
+            for table in protection::protected() {
+                patiently(|| protection::protect(&data, table)).await?;
+            }
             data.close().await.map_err(failure::from_db)
         }
     }
+}
+
+/// Runs a step again while the region's own transactions keep it from a lock: each try waits a moment
+/// only, because whoever comes after it waits behind it.
+async fn patiently<F, D>(step: F) -> Result<()>
+where
+    F: Fn() -> D,
+    D: Future<Output = Result<()>>,
+{
+    let mut tried = 0;
+    loop {
+        match step().await {
+            Err(error) if tried < TRIES && lost(&error) => {
+                tried += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether the step lost against the region's own work.
+fn lost(error: &Error) -> bool {
+    failure::StoreFailure::of(error).is_some_and(|failure| failure.kind() == failure::Kind::Contended)
 }
 
 async fn up<M: MigratorTrait>(pool: Pool<'_>) -> Result<()> {
@@ -85,21 +117,37 @@ pub(crate) async fn current<M: MigratorTrait>(connection: &DatabaseConnection) -
 /// digest make the same databases.
 #[must_use]
 pub fn schema_digest() -> String {
-    let parts = [include_str!("schema.sql"), include_str!("keys.sql"), guards::POSTGRES, guards::SQLITE];
+    let parts = [
+        include_str!("schema.sql"),
+        include_str!("replicas.sql"),
+        include_str!("keys.sql"),
+        guards::POSTGRES,
+        guards::SESSION,
+        guards::SQLITE,
+    ];
     let mut text = parts.join("\n");
     text.push_str(&protection::text());
     domicile_crypto::sha256(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name of the newest migration of the data, as the health report shows it.
-pub(crate) const SCHEMA: &str = "0001_schema";
+pub(crate) const SCHEMA: &str = "0003_session";
 
 /// Migrations of the data.
 pub(crate) struct Data;
 
 impl MigratorTrait for Data {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Step { name: SCHEMA, both: include_str!("schema.sql"), guarded: true })]
+        vec![
+            Box::new(Step {
+                name: "0001_schema",
+                both: include_str!("schema.sql"),
+                sqlite: guards::SQLITE,
+                postgres: guards::POSTGRES,
+            }),
+            Box::new(Step { name: "0002_replicas", both: include_str!("replicas.sql"), sqlite: "", postgres: "" }),
+            Box::new(Step { name: SCHEMA, both: "", sqlite: "", postgres: guards::SESSION }),
+        ]
     }
 }
 
@@ -108,15 +156,16 @@ pub(crate) struct Keys;
 
 impl MigratorTrait for Keys {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Step { name: "0001_keys", both: include_str!("keys.sql"), guarded: false })]
+        vec![Box::new(Step { name: "0001_keys", both: include_str!("keys.sql"), sqlite: "", postgres: "" })]
     }
 }
 
-/// One migration.
+/// One migration: the text for both databases, then what each needs beside it.
 struct Step {
     name: &'static str,
     both: &'static str,
-    guarded: bool,
+    sqlite: &'static str,
+    postgres: &'static str,
 }
 
 impl MigrationName for Step {
@@ -134,13 +183,12 @@ impl MigrationTrait for Step {
 
     async fn up(&self, manager: &SchemaManager) -> std::result::Result<(), DbErr> {
         let connection = manager.get_connection();
-        let (text, guards) = match manager.get_database_backend() {
-            DbBackend::Sqlite => (sqlite(self.both), guards::SQLITE),
-            _ => (self.both.to_owned(), guards::POSTGRES),
+        let (text, beside) = match manager.get_database_backend() {
+            DbBackend::Sqlite => (sqlite(self.both), self.sqlite),
+            _ => (self.both.to_owned(), self.postgres),
         };
-        connection.execute_unprepared(&text).await?;
-        if self.guarded {
-            connection.execute_unprepared(guards).await?;
+        for part in [text.as_str(), beside].into_iter().filter(|part| !part.is_empty()) {
+            connection.execute_unprepared(part).await?;
         }
         Ok(())
     }

@@ -130,44 +130,22 @@ impl FromRow for NodeRow {
     }
 }
 
-/// Takes or renews the lease of a job; another's that ends before `expired` is over. Answers the fencing
-/// token, which rises with every new holder, or `None` while another holds the lease.
+/// Asks whichever replica sequences the log to sign a checkpoint now.
 ///
 /// # Errors
 /// [`Code::StoreUnavailable`].
-pub async fn lease_take(
-    tx: &Tx,
-    job: &str,
-    holder: Uuid,
-    until: Timestamp,
-    expired: Timestamp,
-) -> Result<Option<u64>> {
-    let sql = "INSERT INTO job_lease (name, holder, token, until) VALUES ($1, $2, 1, $3) \
-               ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
-               token = CASE WHEN job_lease.holder = excluded.holder THEN job_lease.token \
-               ELSE job_lease.token + 1 END \
-               WHERE job_lease.holder = excluded.holder OR job_lease.until < $4 \
-               RETURNING token AS value";
-    tx.scalar(sql, values![job, holder, until, expired]).await
+pub async fn demand(tx: &Tx) -> Result<()> {
+    let sql = "INSERT INTO audit_demand (demand_id, asked) VALUES (1, 1) \
+               ON CONFLICT (demand_id) DO UPDATE SET asked = audit_demand.asked + 1";
+    tx.execute(sql, values![]).await.map(drop)
 }
 
-/// Holds the lease's row for this transaction: whoever takes the lease meanwhile waits.
-///
-/// # Errors
-/// [`Code::TokenStale`] when the token is no longer the lease's; then nothing may be written.
-pub async fn lease_fence(tx: &Tx, job: &str, token: u64) -> Result<()> {
-    let sql = "UPDATE job_lease SET until = until WHERE name = $1 AND token = $2";
-    let held = tx.execute(sql, values![job, token]).await?;
-    if held == 1 { Ok(()) } else { Err(Error::new(Code::TokenStale).at("sequencer")) }
-}
-
-/// Gives the lease back before its time, so that another need not wait.
+/// How often a checkpoint has been asked for.
 ///
 /// # Errors
 /// [`Code::StoreUnavailable`].
-pub async fn lease_end(tx: &Tx, job: &str, holder: Uuid) -> Result<()> {
-    let sql = "UPDATE job_lease SET until = 0 WHERE name = $1 AND holder = $2";
-    tx.execute(sql, values![job, holder]).await.map(drop)
+pub async fn demanded(tx: &Tx) -> Result<u64> {
+    Ok(tx.scalar("SELECT asked AS value FROM audit_demand", values![]).await?.unwrap_or(0))
 }
 
 /// Events that wait for the sequencer, the newest first.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domicile_types::{Code, Error, ItemId, ObjectId, PracticeId, Result, SubjectId, Timestamp, TransferId};
+use uuid::Uuid;
 
 use crate::{FromRow, OnConflict, Row, Tx, values};
 
@@ -52,6 +53,8 @@ pub struct Object {
     pub travelling: bool,
     /// The transfer that brought it.
     pub transfer: Option<TransferId>,
+    /// Which file holds the content, for one that came with a transfer; `None` for an upload's.
+    pub copy: Option<Uuid>,
     /// When it was registered.
     pub registered_at: Timestamp,
 }
@@ -75,6 +78,7 @@ impl FromRow for Object {
             state,
             travelling: row.get("travelling")?,
             transfer: row.maybe("transfer_id")?,
+            copy: row.maybe("copy_id")?,
             registered_at: row.get("registered_at")?,
         })
     }
@@ -91,6 +95,7 @@ const COLUMNS: &[&str] = &[
     "state",
     "travelling",
     "transfer_id",
+    "copy_id",
     "registered_at",
 ];
 
@@ -113,6 +118,7 @@ pub async fn insert_many(tx: &Tx, objects: Vec<Object>) -> Result<()> {
                 object.state.as_str(),
                 object.travelling,
                 object.transfer,
+                object.copy,
                 object.registered_at,
             ]
         })
@@ -151,6 +157,16 @@ pub async fn list(tx: &Tx, subject: SubjectId, state: ObjectState) -> Result<Vec
     tx.all(&sql, values![subject, state.as_str()]).await
 }
 
+/// Which file each object of the record is in.
+///
+/// # Errors
+/// As [`Tx::rows`].
+pub async fn copies(tx: &Tx, subject: SubjectId) -> Result<Vec<(ObjectId, Option<Uuid>)>> {
+    let rows =
+        tx.rows("SELECT object_id, copy_id FROM object WHERE subject_id = $1", values![subject]).await?;
+    rows.iter().map(|row| Ok((row.get("object_id")?, row.maybe("copy_id")?))).collect()
+}
+
 /// Uploads of the record that are under way.
 ///
 /// # Errors
@@ -184,14 +200,21 @@ pub async fn travelling(tx: &Tx, subject: SubjectId) -> Result<Vec<Object>> {
     tx.all(&sql, values![subject]).await
 }
 
-/// The content is sealed again under this region's record key. `false` when it was done before.
+/// The content is sealed again under this region's record key, in a file of its own. `false` when it was
+/// done before.
 ///
 /// # Errors
 /// As [`Tx::execute`].
-pub async fn resealed(tx: &Tx, subject: SubjectId, object: ObjectId, key_version: u32) -> Result<bool> {
-    let sql = "UPDATE object SET travelling = FALSE, transfer_id = NULL, key_version = $3 \
+pub async fn resealed(
+    tx: &Tx,
+    subject: SubjectId,
+    object: ObjectId,
+    key_version: u32,
+    copy: Uuid,
+) -> Result<bool> {
+    let sql = "UPDATE object SET travelling = FALSE, transfer_id = NULL, key_version = $3, copy_id = $4 \
                WHERE subject_id = $1 AND object_id = $2 AND travelling";
-    Ok(tx.execute(sql, values![subject, object, key_version]).await? == 1)
+    Ok(tx.execute(sql, values![subject, object, key_version, copy]).await? == 1)
 }
 
 /// Forgets an upload that did not end well. `false` when it is complete or gone.

@@ -5,7 +5,7 @@
 use domicile_types::{AccountId, PracticeId, RegionId, Result, Role, SubjectId, Timestamp};
 
 use crate::value::{FromRow, Row};
-use crate::{Tx, values};
+use crate::{Scope, Store, Tx, values};
 
 /// A session that has not been ended, of an account that may sign in. Idle and absolute ends are the caller's to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +59,21 @@ pub async fn session_open(
     tx.execute(sql, values![token_hash, account, subject, tx.now(), ends_at]).await.map(drop)
 }
 
-/// The session of this token.
-///
-/// # Errors
-/// As [`Tx::one`].
-pub async fn session_get(tx: &Tx, token_hash: [u8; 32]) -> Result<Option<Session>> {
+impl Store {
+    /// The session of this token: what every request asks first, on PostgreSQL in one round trip.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`](domicile_types::Code::StoreUnavailable).
+    pub async fn session(&self, token_hash: [u8; 32]) -> Result<Option<Session>> {
+        if let Some(rows) = self.asked("SELECT * FROM domicile_session($1)", values![token_hash]).await? {
+            return rows.first().map(Session::from_row).transpose();
+        }
+        let scope = Scope::Lookup(token_hash);
+        self.read("session.find", scope, move |tx| Box::pin(session_get(tx, token_hash))).await
+    }
+}
+
+async fn session_get(tx: &Tx, token_hash: [u8; 32]) -> Result<Option<Session>> {
     let sql = "SELECT s.account_id, a.role, a.practice_id, a.subject_id, s.last_seen_at, s.ends_at, \
                s.authenticated_at FROM session s JOIN account a ON a.account_id = s.account_id \
                WHERE s.token_hash = $1 AND s.ended_at IS NULL AND a.state = 'active'";

@@ -8,8 +8,8 @@ use domicile_transfer_protocol::store::{Adoption, DestinationDecision};
 use domicile_transfer_protocol::{Destination, DestinationFacts};
 use domicile_types::{Code, Error, Result, TransferId};
 
-use super::SqlTransfers;
 use super::destination::{apply, locked};
+use super::{SqlTransfers, fence};
 use crate::queries::item::{self, Version};
 use crate::queries::object::{self, Object, ObjectState};
 use crate::queries::residency::{self, RegionChoice, Residence, Standing};
@@ -27,11 +27,15 @@ impl SqlTransfers {
         let signer = Arc::clone(&self.signer);
         let adoption = Arc::new(adoption);
         let subject = Scope::Move { subject: Some(adoption.control.subject) };
+        let work = self.work;
         self.store
             .write("transfer_adopt", subject, &scope, move |tx| {
                 let (adoption, decision) = (Arc::clone(&adoption), Arc::clone(&decision));
                 let signer = Arc::clone(&signer);
-                Box::pin(async move { adopt(tx, signer.as_ref(), id, &adoption, &decision).await })
+                Box::pin(async move {
+                    fence(tx, work).await?;
+                    adopt(tx, signer.as_ref(), id, &adoption, &decision).await
+                })
             })
             .await
     }
@@ -101,6 +105,7 @@ async fn insert_objects(tx: &Tx, id: TransferId, adoption: &Adoption) -> Result<
         state: ObjectState::Complete,
         travelling: true,
         transfer: Some(id),
+        copy: None,
         registered_at: tx.now(),
     };
     object::insert_many(tx, adoption.control.objects.iter().map(row).collect()).await

@@ -8,7 +8,7 @@ use domicile_transfer_protocol::store::{DestinationDecision, Driver, Row as Tran
 use domicile_transfer_protocol::{Destination, DestinationChange, DestinationFacts, Received, State};
 use domicile_types::{AccountId, Code, Error, Result, TransferId};
 
-use super::{SqlTransfers, accept, emit, not_found};
+use super::{SqlTransfers, accept, emit, fence, not_found};
 use crate::queries::{staging, transfer};
 use crate::{Scope, Tx};
 
@@ -31,11 +31,13 @@ impl SqlTransfers {
         let scope = self.system_scope(id);
         let signer = Arc::clone(&self.signer);
         let staging = Arc::new(staging);
+        let work = self.work;
         self.store
             .write(name, Scope::Transfers, &scope, move |tx| {
                 let (signer, staging) = (Arc::clone(&signer), Arc::clone(&staging));
                 let decision = Arc::clone(&decision);
                 Box::pin(async move {
+                    fence(tx, work).await?;
                     let row = locked(tx, id, driver).await?;
                     let facts = DestinationFacts { row, now: tx.now() };
                     let Some(change) = decision(&facts)? else { return Ok(facts.row) };

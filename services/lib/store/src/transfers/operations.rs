@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domicile_evidence::event::EventType;
@@ -14,6 +15,7 @@ use domicile_transfer_protocol::rows::{
 use domicile_transfer_protocol::source::Unsent;
 use domicile_transfer_protocol::store::{
     Adoption, DestinationDecision, Driver, Listing, NewConsent, Request, Row, SealedAccount, SourceDecision,
+    Work,
 };
 use domicile_transfer_protocol::{Destination, Digest, Received, Source, SourceFacts, TransferStore};
 use domicile_types::{
@@ -24,9 +26,9 @@ use uuid::Uuid;
 
 use super::destination::Staging;
 use super::erasure::{self, Erasing};
-use super::{SqlTransfers, not_found};
+use super::{SqlTransfers, fence, job, not_found};
 use crate::queries::object::{self, Object};
-use crate::queries::{consent, item, residency, staging, statement, transfer};
+use crate::queries::{consent, item, lease, residency, staging, statement, transfer};
 use crate::{AuditFacts, Scope, Tx, values};
 
 impl SqlTransfers {
@@ -43,7 +45,7 @@ impl SqlTransfers {
         T: Send + 'static,
         F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.store.write_unaudited(name, scope, f).await
+        self.store.write_unaudited(name, scope, fenced(self.work, f)).await
     }
 
     async fn source_row(&self, id: TransferId) -> Result<Source> {
@@ -63,6 +65,25 @@ impl SqlTransfers {
     }
 }
 
+/// The same transaction, refused once the lease is another's.
+fn fenced<T, F>(
+    work: Option<Work>,
+    f: F,
+) -> impl for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static
+where
+    T: Send + 'static,
+    F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+{
+    let f = Arc::new(f);
+    move |tx| {
+        let f = Arc::clone(&f);
+        Box::pin(async move {
+            fence(tx, work).await?;
+            f(tx).await
+        })
+    }
+}
+
 fn whose(subject: SubjectId) -> Scope {
     Scope::Move { subject: Some(subject) }
 }
@@ -75,6 +96,7 @@ fn source_object(object: &Object) -> SourceObject {
         length: object.length,
         chunks: object.chunks,
         key_version: object.key_version,
+        copy: object.copy,
     }
 }
 
@@ -88,6 +110,48 @@ fn feed_rows(versions: Vec<item::Version>) -> Result<Vec<FeedRow>> {
 
 #[async_trait]
 impl TransferStore for SqlTransfers {
+    async fn work_take(&self, id: TransferId, holder: Uuid, lasts: Duration) -> Result<Option<Work>> {
+        let taken = self.store.write_unaudited("transfer_work", Scope::System, move |tx| {
+            Box::pin(async move {
+                lease::relaxed(tx).await?;
+                lease::take(tx, &job(id), holder, tx.now().plus(lasts), tx.now()).await
+            })
+        });
+        Ok(taken.await?.map(|token| Work { transfer: id, holder, token }))
+    }
+
+    async fn work_renew(&self, work: Work, lasts: Duration) -> Result<bool> {
+        let renewed = self.store.write_unaudited("transfer_work_renew", Scope::System, move |tx| {
+            Box::pin(async move {
+                lease::relaxed(tx).await?;
+                let until = tx.now().plus(lasts);
+                lease::renew(tx, &job(work.transfer), work.holder, work.token, until).await
+            })
+        });
+        renewed.await
+    }
+
+    async fn work_end(&self, work: Work) -> Result<()> {
+        let end = self.store.write_unaudited("transfer_work_end", Scope::System, move |tx| {
+            Box::pin(async move {
+                lease::relaxed(tx).await?;
+                lease::forget(tx, &job(work.transfer), work.holder).await
+            })
+        });
+        end.await
+    }
+
+    async fn work_held(&self, id: TransferId) -> Result<bool> {
+        let look = self.look("transfer_work_held", Scope::System, move |tx| {
+            Box::pin(async move { lease::held(tx, &job(id), tx.now()).await })
+        });
+        look.await
+    }
+
+    fn under(&self, work: Work) -> Self {
+        Self { work: Some(work), ..self.clone() }
+    }
+
     async fn open(&self) -> Result<Vec<Row>> {
         self.look("transfers_open", Scope::Transfers, |tx| Box::pin(transfer::open(tx))).await
     }
@@ -510,12 +574,27 @@ impl TransferStore for SqlTransfers {
         .await
     }
 
-    async fn rekey_object(&self, id: TransferId, object: ObjectId, key_version: u32) -> Result<()> {
+    async fn rekey_object(
+        &self,
+        id: TransferId,
+        object: ObjectId,
+        key_version: u32,
+        copy: Uuid,
+    ) -> Result<()> {
         let subject = self.subject_of(id).await?;
         self.change("transfer_rekey_object", whose(subject), move |tx| {
-            Box::pin(async move { object::resealed(tx, subject, object, key_version).await.map(drop) })
+            Box::pin(async move {
+                match object::resealed(tx, subject, object, key_version, copy).await? {
+                    true => Ok(()),
+                    false => Err(Error::new(Code::Conflict).at("object")),
+                }
+            })
         })
         .await
+    }
+
+    async fn object_copies(&self, subject: SubjectId) -> Result<Vec<(ObjectId, Option<Uuid>)>> {
+        self.look("object_copies", whose(subject), move |tx| Box::pin(object::copies(tx, subject))).await
     }
 
     async fn purge(&self, id: TransferId, limit: u32) -> Result<u64> {

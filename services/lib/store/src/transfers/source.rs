@@ -6,11 +6,13 @@ use domicile_evidence::event::EventType;
 use domicile_evidence::keys::Signer;
 use domicile_evidence::statement::SignedStatement;
 use domicile_transfer_protocol::source::{ConsentChange, NewTransfer, ResidencyChange, Standing, request};
-use domicile_transfer_protocol::store::{Driver, NewConsent, Request, Row as TransferRow, SourceDecision};
+use domicile_transfer_protocol::store::{
+    Driver, NewConsent, Request, Row as TransferRow, SourceDecision, Work,
+};
 use domicile_transfer_protocol::{Numbers, ResidencyFacts, Source, SourceChange, SourceFacts};
 use domicile_types::{Actor, AuditScope, Code, Error, Result, Role, SubjectId, TransferId};
 
-use super::{SqlTransfers, accept, emit, not_found};
+use super::{SqlTransfers, accept, emit, fence, not_found};
 use crate::queries::residency::{self, Residence};
 use crate::queries::{access, consent, transfer};
 use crate::{AuditFacts, Scope, Tx};
@@ -26,6 +28,7 @@ struct Deciding {
     consent: Option<NewConsent>,
     decision: SourceDecision,
     signer: Arc<dyn Signer>,
+    work: Option<Work>,
 }
 
 impl SqlTransfers {
@@ -52,14 +55,18 @@ impl SqlTransfers {
             consent,
             decision,
             signer: Arc::clone(&self.signer),
+            work: self.work,
         });
         let subject = Scope::Move { subject: Some(row.subject) };
-        self.store
+        let decided = self
+            .store
             .write(name, subject, &scope, move |tx| {
                 let deciding = Arc::clone(&deciding);
                 Box::pin(async move { deciding.run(tx).await })
             })
-            .await
+            .await?;
+        self.measure_freeze(row.state, &decided.0, decided.1.is_some()).await;
+        Ok(decided)
     }
 
     /// One transfer as it stands.
@@ -136,6 +143,7 @@ async fn may_request(tx: &Tx, asked: &Request, home: &Residence) -> Result<()> {
 
 impl Deciding {
     async fn run(&self, tx: &Tx) -> Result<(Source, Option<SignedStatement>)> {
+        fence(tx, self.work).await?;
         let given = consent::lock_of_transfer(tx, self.subject, self.transfer).await?;
         let Some(TransferRow::Source(mut row)) = transfer::lock(tx, self.transfer).await? else {
             return Err(not_found());

@@ -14,6 +14,7 @@ use domicile_evidence::merkle::Hash;
 use domicile_evidence::note::NoteSigner;
 use domicile_evidence::writers::{Gap, Writers};
 use domicile_store::queries::audit::{self, CheckpointRow, EntryRow};
+use domicile_store::queries::lease;
 use domicile_store::{Backend, Scope, Store, Tx};
 use domicile_types::ids::uuid_v4;
 use domicile_types::time::Timestamp;
@@ -45,8 +46,11 @@ pub struct Pace {
     pub sign: Duration,
     /// How often a tree that did not grow is signed again.
     pub again: Duration,
-    /// How long a lease lasts; it is renewed at a third of this.
+    /// How long a lease lasts; it is renewed at a third of this. Another replica takes over so long after
+    /// one has died.
     pub lease: Duration,
+    /// How often a replica without the lease looks whether it is free.
+    pub follow: Duration,
     /// How long a demanded checkpoint is waited for.
     pub patience: Duration,
 }
@@ -58,6 +62,7 @@ impl Default for Pace {
             sign: Duration::from_secs(1),
             again: Duration::from_secs(600),
             lease: Duration::from_secs(5),
+            follow: Duration::from_millis(500),
             patience: Duration::from_secs(30),
         }
     }
@@ -111,6 +116,7 @@ struct Inner {
     wake: Notify,
     begun: AtomicBool,
     demanded: AtomicBool,
+    leads: AtomicBool,
     signed: watch::Sender<u64>,
 }
 
@@ -124,6 +130,8 @@ struct Leader {
     size: u64,
     signed: Option<u64>,
     signed_at: Instant,
+    /// How often other replicas have asked for a checkpoint, as far as it was answered.
+    asked: u64,
 }
 
 impl Sequencer {
@@ -137,8 +145,8 @@ impl Sequencer {
         }
         let holder = uuid_v4(parts.store.ctx().rng.as_ref());
         let (signed, _) = watch::channel(0);
-        let (begun, demanded) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self(Arc::new(Inner { parts, holder, wake: Notify::new(), begun, demanded, signed })))
+        let [begun, demanded, leads] = [(); 3].map(|()| AtomicBool::new(false));
+        Ok(Self(Arc::new(Inner { parts, holder, wake: Notify::new(), begun, demanded, leads, signed })))
     }
 
     /// Works until `shutdown` ends; then signs what it has taken in and gives its lease back.
@@ -223,6 +231,7 @@ impl Sequencer {
         let pace = self.0.parts.pace;
         let deadline = Instant::now() + pace.patience;
         let mut signed = self.0.signed.subscribe();
+        let mut told = None;
         loop {
             signed.mark_unchanged();
             if let Some(found) = self.0.parts.store.read("audit.await", Scope::System, find.clone()).await? {
@@ -231,24 +240,46 @@ impl Sequencer {
             if Instant::now() >= deadline {
                 return Err(Error::new(Code::AuditUnavailable).at("checkpoint"));
             }
-            self.0.demanded.store(true, Ordering::Release);
-            self.wake();
+            self.demand(&mut told).await?;
             // Another replica may hold the lease: then nothing changes here, and time alone passes.
             drop(tokio::time::timeout(pace.poll, signed.changed()).await);
         }
     }
 
+    /// Asks for a checkpoint: this process's sequencer, or by the database the replica that has the lease.
+    async fn demand(&self, told: &mut Option<Instant>) -> Result<()> {
+        self.0.demanded.store(true, Ordering::Release);
+        self.wake();
+        let due = told.is_none_or(|told| told.elapsed() >= self.0.parts.pace.sign);
+        if due && !self.0.leads.load(Ordering::Acquire) {
+            *told = Some(Instant::now());
+            let asked = self
+                .0
+                .parts
+                .store
+                .write_unaudited("audit.demand", Scope::System, |tx| Box::pin(audit::demand(tx)));
+            asked.await?;
+        }
+        Ok(())
+    }
+
     /// One turn of the loop; answers how long to wait for the next.
     async fn turn(&self, leader: &mut Option<Leader>) -> Duration {
         let pace = self.0.parts.pace;
-        match self.work(leader).await {
-            Ok(()) if leader.is_some() => pace.poll,
-            Ok(()) => pace.lease / 3,
-            Err(error) => {
+        let worked = self.work(leader).await;
+        if let Err(error) = &worked {
+            if error.code() == Code::TokenStale {
+                tracing::warn!("another replica sequences the audit log now");
+            } else {
                 tracing::error!(?error, "the sequencer is held up");
-                *leader = None;
-                pace.lease / 5
             }
+            *leader = None;
+        }
+        self.0.leads.store(leader.is_some(), Ordering::Release);
+        match worked {
+            Ok(()) if leader.is_some() => pace.poll,
+            Ok(()) => pace.follow,
+            Err(_) => pace.lease / 5,
         }
     }
 
@@ -257,8 +288,13 @@ impl Sequencer {
             self.lease(leader).await?;
         }
         let Some(leader) = leader else { return Ok(()) };
-        let demanded = self.0.demanded.swap(false, Ordering::AcqRel);
-        let waiting = self.read("audit.look", |tx| Box::pin(audit::outbox_waiting(tx, 1))).await?;
+        let mut demanded = self.0.demanded.swap(false, Ordering::AcqRel);
+        let look = self.read("audit.look", |tx| {
+            Box::pin(async move { Ok((audit::outbox_waiting(tx, 1).await?, audit::demanded(tx).await?)) })
+        });
+        let (waiting, asked) = look.await?;
+        demanded |= asked != leader.asked;
+        leader.asked = asked;
         let lost = self.lost(leader);
         if !waiting.is_empty() || !lost.is_empty() {
             self.drain(leader, lost).await?;
@@ -289,7 +325,7 @@ impl Sequencer {
         let taken = self.0.parts.store.sequence("audit.lease", move |tx| {
             let expired = if alone { Timestamp::from_micros(i64::MAX) } else { tx.now() };
             let until = tx.now().plus(lasts);
-            Box::pin(async move { audit::lease_take(tx, JOB, holder, until, expired).await })
+            Box::pin(async move { lease::take(tx, JOB, holder, until, expired).await })
         });
         let token = taken.await?;
         match (token, leader.as_mut()) {
@@ -319,7 +355,8 @@ impl Sequencer {
         }
         let now = Instant::now();
         tracing::info!(size, token, "this process sequences the audit log");
-        Ok(Leader { token, renew, writers, since, look: now, size, signed: None, signed_at: now })
+        let signed = None;
+        Ok(Leader { token, renew, writers, since, look: now, size, signed, signed_at: now, asked: 0 })
     }
 
     async fn drain(&self, leader: &mut Leader, extra: Vec<Entry>) -> Result<()> {
@@ -404,7 +441,7 @@ impl Sequencer {
         let stored = parts.store.sequence("audit.checkpoint", move |tx| {
             let row = Arc::clone(&row);
             Box::pin(async move {
-                audit::lease_fence(tx, JOB, token).await?;
+                lease::fence(tx, JOB, token).await?;
                 let (checkpoint, note) = row.as_ref();
                 let (size, root) = (checkpoint.size, checkpoint.root);
                 let row = CheckpointRow { size, root, note: note.clone(), signed_at: tx.now() };
@@ -428,7 +465,7 @@ impl Sequencer {
                 self.sign(&mut leader).await?;
             }
             let end = self.0.parts.store.sequence("audit.retire", move |tx| {
-                Box::pin(async move { audit::lease_end(tx, JOB, holder).await })
+                Box::pin(async move { lease::end(tx, JOB, holder).await })
             });
             end.await
         };

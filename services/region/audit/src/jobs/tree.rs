@@ -6,6 +6,7 @@ use domicile_evidence::entry::Entry;
 use domicile_evidence::merkle::{Frontier, Hash, Node, ProofPlan, leaf_hash, verify_consistency};
 use domicile_store::Tx;
 use domicile_store::queries::audit::{self, NewEntry};
+use domicile_store::queries::lease;
 use domicile_types::time::Timestamp;
 use domicile_types::{Code, Error, EventId, Result};
 use uuid::Uuid;
@@ -30,7 +31,7 @@ pub(super) struct Drained {
 
 /// Takes in what is in the outbox, and `extra` entries of the sequencer's own.
 pub(super) async fn drain(tx: &Tx, origin: &str, token: u64, extra: &[Entry]) -> Result<Drained> {
-    audit::lease_fence(tx, JOB, token).await?;
+    lease::fence(tx, JOB, token).await?;
     let rows = audit::outbox_list(tx, BATCH).await?;
     let size = audit::log_size(tx).await?;
     if rows.is_empty() && extra.is_empty() {

@@ -7,7 +7,7 @@ use domicile_evidence::entry::{Entry, LOST_NUMBER};
 use domicile_evidence::event::EventType;
 use domicile_evidence::statement::{AbortReason, Body, Lane};
 use domicile_store::Scope;
-use domicile_store::queries::audit;
+use domicile_store::queries::{audit, lease};
 use domicile_types::{Code, TransferId};
 use uuid::Uuid;
 
@@ -152,7 +152,7 @@ pub async fn a_stale_token_writes_nothing(site: Site<'_>) {
     let (later, past) = (now.plus(Duration::from_secs(60)), now.minus(Duration::from_secs(60)));
     let take = |holder: u128, until, expired| {
         process.store.sequence("test.lease", move |tx| {
-            Box::pin(audit::lease_take(tx, "test.job", Uuid::from_u128(holder), until, expired))
+            Box::pin(lease::take(tx, "test.job", Uuid::from_u128(holder), until, expired))
         })
     };
     assert_eq!(take(1, later, now).await.expect("asked"), Some(1));
@@ -160,9 +160,8 @@ pub async fn a_stale_token_writes_nothing(site: Site<'_>) {
     assert_eq!(take(2, later, now).await.expect("asked"), None, "held");
     assert_eq!(take(1, past, now).await.expect("asked"), Some(1));
     assert_eq!(take(2, later, now).await.expect("asked"), Some(2), "over");
-    let fence = |token| {
-        process.store.sequence("test.fence", move |tx| Box::pin(audit::lease_fence(tx, "test.job", token)))
-    };
+    let fence =
+        |token| process.store.sequence("test.fence", move |tx| Box::pin(lease::fence(tx, "test.job", token)));
     assert_eq!(fence(1).await.expect_err("stale").code(), Code::TokenStale);
     fence(2).await.expect("current");
 }

@@ -85,6 +85,7 @@ pub fn quick() -> Pace {
         sign: Duration::from_millis(100),
         again: Duration::from_secs(600),
         lease: Duration::from_millis(600),
+        follow: Duration::from_millis(50),
         patience: Duration::from_secs(20),
     }
 }

@@ -118,7 +118,7 @@ impl Identity {
     async fn prove_caller(&self, scope: &AuditScope, password: Password) -> Result<(Account, String)> {
         let id = scope.actor.account()?;
         let key = domicile_crypto::sha256(id.as_bytes());
-        self.0.throttle.admit(key)?;
+        self.0.throttle.admit(key).await?;
         let read = self
             .0
             .store
@@ -129,7 +129,7 @@ impl Identity {
         if !self.0.passwords.verify(password, Some(phc.clone())).await? {
             return Err(Error::new(Code::SignInFailed));
         }
-        self.0.throttle.forgive(key);
+        self.0.throttle.forgive(key).await?;
         Ok((account, phc))
     }
 

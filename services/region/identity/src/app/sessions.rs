@@ -42,11 +42,11 @@ impl Sessions for Identity {
 
 impl Identity {
     async fn find(&self, hash: [u8; 32]) -> Result<Found> {
-        let read = self.0.store.read("session.find", Scope::Lookup(hash), move |tx| {
+        if let Some(session) = self.0.store.session(hash).await? {
+            return Ok(Found::Session(session));
+        }
+        let read = self.0.store.read("session.moved", Scope::Lookup(hash), move |tx| {
             Box::pin(async move {
-                if let Some(session) = session::session_get(tx, hash).await? {
-                    return Ok(Found::Session(session));
-                }
                 let moved = session::session_moved(tx, hash).await?;
                 Ok(moved.map_or(Found::Nothing, |(region, epoch)| Found::Moved(region, epoch)))
             })

@@ -48,7 +48,7 @@ impl Identity {
         let email = Email::new(email, "email")?;
         let password = Password::new(password, "password")?;
         let index = self.0.fields.index(&email).await?;
-        self.0.throttle.admit(index)?;
+        self.0.throttle.admit(index).await?;
         let found = self.find_address(index).await?;
         if let Some(subject) = found.account.as_ref().and_then(|account| account.subject_id) {
             scope.concerns(subject);
@@ -56,7 +56,7 @@ impl Identity {
         match self.prove(&found, password).await {
             Ok((account, phc)) => {
                 let opened = self.open_session(scope, account, phc).await?;
-                self.0.throttle.forgive(index);
+                self.0.throttle.forgive(index).await?;
                 Ok(opened)
             }
             Err(refused) => {

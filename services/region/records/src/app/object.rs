@@ -83,7 +83,7 @@ impl Records {
         };
         let reader = Reader {
             objects: Arc::clone(&self.inner.objects),
-            name: ObjectName::object(row.subject, row.object),
+            name: ObjectName::copy(row.subject, row.object, row.copy),
             opener: ObjectOpener::new(key, place),
             sealed: sealed_length(row.length)?,
             chunks: row.chunks,

@@ -23,9 +23,7 @@ use crate::convert;
 impl<S: TransferStore> Transfers<S> {
     /// Opens the key release and takes the record over: headers, control rows, residency and statement
     /// in one transaction. Payloads stay as they travelled until they are sealed again.
-    pub(super) async fn adopt(&self, transfer: TransferId, driver: Driver) -> Result<()> {
-        let lock = self.work_lock(transfer);
-        let _held = lock.lock().await;
+    pub(super) async fn adopt_alone(&self, transfer: TransferId, driver: Driver) -> Result<()> {
         self.guard(transfer, driver).await?;
         let row = self.destination(transfer).await?;
         let Some(released) = row.released.filter(|_| row.state == State::Released) else { return Ok(()) };

@@ -219,7 +219,10 @@ impl<S: TransferStore> Transfers<S> {
         if row.abort.is_none() {
             return Ok(());
         }
-        self.drop_travel_key(row.transfer).await?;
+        if self.drop_travel_key(row.transfer).await? {
+            // Nobody waits for it: what would send under the key is refused from now on.
+            self.replicas.drop_keys(&[row.transfer.uuid()]).await?;
+        }
         self.store.forget_sent(row.transfer).await
     }
 

@@ -11,7 +11,7 @@ use domicile_types::{Code, Error, RegionId, Result, Timestamp, TransferId};
 use std::sync::Arc;
 use uuid::Uuid;
 
-use super::Transfers;
+use super::{Transfers, observe};
 
 /// A transfer as this region shows it to the coordinator.
 #[derive(Clone, Debug)]
@@ -81,6 +81,7 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn source_view(&self, row: &Source) -> Result<View> {
         let (mut revision, mut close) = (0, false);
+        let works = row.state == State::Rekeyed && self.worked_on(row.transfer).await?;
         if row.state == State::Copying {
             revision = self.store.revision(row.subject).await?;
             let unsent = self.store.unsent(row.transfer).await?;
@@ -97,7 +98,7 @@ impl<S: TransferStore> Transfers<S> {
                 own_sequence: row.lanes.own_sequence(),
                 peer_sequence: row.lanes.peer_sequence(),
                 close,
-                busy: self.busy(row.transfer),
+                busy: works || self.busy(row.transfer),
                 cursor: 0,
                 revision,
                 objects_missing: 0,
@@ -113,6 +114,7 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn destination_view(&self, row: &Destination) -> Result<View> {
         let copies = row.state == State::Copying;
+        let works = (copies || row.state == State::Adopted) && self.worked_on(row.transfer).await?;
         let missing = if copies { self.store.missing_objects(row.transfer).await?.len() as u64 } else { 0 };
         Ok(View {
             transfer: row.transfer,
@@ -125,7 +127,7 @@ impl<S: TransferStore> Transfers<S> {
                 own_sequence: row.lanes.own_sequence(),
                 peer_sequence: row.lanes.peer_sequence(),
                 close: false,
-                busy: self.busy(row.transfer),
+                busy: works || self.busy(row.transfer),
                 cursor: row.cursor,
                 revision: row.revision,
                 objects_missing: missing,
@@ -167,7 +169,8 @@ impl<S: TransferStore> Transfers<S> {
         }
         // A step outlives the call that asked for it: a deadline must not cut it in two.
         let (this, Advance { driver, ask, proof, .. }) = (self.clone(), advance);
-        let outcome = tokio::spawn(async move { this.step(transfer, driver, ask, proof).await }).await;
+        let outcome =
+            self.inner.works.spawn(async move { this.step(transfer, driver, ask, proof).await }).await;
         let outcome = outcome.unwrap_or_else(|cause| Err(Error::new(Code::Internal).because(cause)));
         self.changed(transfer);
         self.note_outcome(transfer, &outcome).await?;
@@ -205,13 +208,24 @@ impl<S: TransferStore> Transfers<S> {
         let decision = Arc::new(move |facts: &SourceFacts| facts.receive(received.clone()));
         let row = self.store.decide_source("transfer_receive", transfer, None, None, decision).await?;
         if adopted {
-            // The record is served elsewhere now: this process has no more use for its keys.
+            // The record is served elsewhere now: no process here has any more use for its keys.
             self.keyring.forget_subject(row.subject);
+            self.replicas.drop_keys(&[row.subject.uuid()]).await?;
         }
         Ok(())
     }
 
     async fn step(
+        &self,
+        transfer: TransferId,
+        driver: Driver,
+        ask: Ask,
+        proof: Option<ClosingProof>,
+    ) -> Result<()> {
+        observe::asked(ask, transfer, self.step_unmeasured(transfer, driver, ask, proof)).await
+    }
+
+    async fn step_unmeasured(
         &self,
         transfer: TransferId,
         driver: Driver,

@@ -16,7 +16,10 @@ impl<S: TransferStore> Transfers<S> {
     /// Erases in the background; may be cut off anywhere and repeated.
     pub(super) fn start_erase(&self, transfer: TransferId) {
         let this = self.clone();
-        self.background(transfer, "erase", async move { this.erase(transfer).await });
+        self.background(transfer, "erase", async move {
+            let Some(held) = this.work_if_free(transfer).await? else { return Ok(()) };
+            held.erase(transfer).await
+        });
     }
 
     async fn erase(&self, transfer: TransferId) -> Result<()> {
@@ -31,8 +34,11 @@ impl<S: TransferStore> Transfers<S> {
         self.keyring.destroy_subject(row.subject).await?;
         self.drop_travel_key(transfer).await?;
         self.ctx.faults.hit("erase.after_keys");
+        let dropping = self.replicas.drop_keys(&[row.subject.uuid(), transfer.uuid()]).await?;
         self.erase_objects(&row).await?;
         while self.store.erase(transfer, BATCH).await? > 0 {}
+        // Invariant 9: no key in any process's memory either.
+        self.replicas.dropped(dropping).await?;
         self.ctx.faults.hit("erase.before_scan");
         self.scan(&row).await?;
         let claim = row.staged.as_ref().ok_or_else(|| Error::new(Code::TransferState))?;

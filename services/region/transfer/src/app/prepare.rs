@@ -14,9 +14,7 @@ use super::Transfers;
 impl<S: TransferStore> Transfers<S> {
     /// Destination: makes the attempt's key pair. The private half is wrapped and committed before the
     /// public half is signed; a pair whose public half was never signed is replaced.
-    pub(super) async fn prepare(&self, transfer: TransferId, driver: Driver) -> Result<()> {
-        let lock = self.work_lock(transfer);
-        let _held = lock.lock().await;
+    pub(super) async fn prepare_alone(&self, transfer: TransferId, driver: Driver) -> Result<()> {
         if self.destination(transfer).await?.state != State::Consented {
             return Ok(());
         }

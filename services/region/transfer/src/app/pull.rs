@@ -35,9 +35,10 @@ impl<S: TransferStore> Transfers<S> {
         self.background(transfer, "pull", async move {
             let row = this.destination(transfer).await?;
             let _place = this.pace(&row.from).place().await?;
-            let lock = this.work_lock(transfer);
-            let _held = lock.lock().await;
-            this.pull_until_close(transfer).await
+            // Another replica that has the lease is at it.
+            let Some(held) = this.work_if_free(transfer).await? else { return Ok(()) };
+            held.sweep_staging(transfer).await?;
+            held.pull_until_close(transfer).await
         });
     }
 

@@ -51,11 +51,12 @@ impl<S: TransferStore> Transfers<S> {
             object_id: convert::bytes(object.as_bytes()),
         };
         let answer = self.peers.client(&row.from)?.pull_object(request).await;
-        let stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
-        let name = ObjectName::staging(row.transfer, object);
-        // A file without its row is from an attempt that was cut off: its seal is another.
-        self.objects.delete(&name).await?;
-        let arriving = Arc::new(Mutex::new(Arriving::default()));
+        let mut stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
+        let head = first(&mut stream).await?;
+        // Each stream has a salt of its own and so a file of its own: two pulls of one object, by processes
+        // of which one does not know yet that it lost the lease, are not in each other's way.
+        let name = ObjectName::staging(row.transfer, object, &head.salt);
+        let arriving = Arc::new(Mutex::new(Arriving { head: Some(head), ..Arriving::default() }));
         self.objects
             .create(&name, chunks(stream, Arc::clone(&arriving), self.pace(&row.from)).boxed())
             .await?;
@@ -69,14 +70,27 @@ impl<S: TransferStore> Transfers<S> {
         }
         // A transfer that has ended meanwhile must leave no file behind.
         if let Err(error) = self.store.stage_object(row.transfer, staged).await {
-            self.objects.delete(&name).await?;
+            // Unless the commit's answer was lost: then what no row names is swept with the next pull.
+            if error.code() != Code::AnswerLost {
+                self.objects.delete(&name).await?;
+            }
             return Err(error);
         }
         Ok(())
     }
 }
 
-/// The chunks of an arriving object; head, digests and end are noted on the way. Ends with an error when
+/// The head, which comes before everything else.
+async fn first(stream: &mut Streaming<PullObjectResponse>) -> Result<HeadMessage> {
+    let message = stream.message().await.map_err(|status| convert::peer_error(&status))?;
+    match message.and_then(|message| message.part) {
+        Some(Part::Head(head)) => Ok(head),
+        Some(_) => Err(damaged("order")),
+        None => Err(damaged("cut")),
+    }
+}
+
+/// The chunks of an arriving object; digests and end are noted on the way. Ends with an error when
 /// the stream is cut or does not add up, so that the store keeps nothing.
 fn chunks(
     stream: Streaming<PullObjectResponse>,
@@ -84,45 +98,29 @@ fn chunks(
     pace: Arc<Pace>,
 ) -> impl futures::Stream<Item = Result<Bytes>> + Send {
     stream::try_unfold((stream, arriving, pace), |(mut stream, arriving, pace)| async move {
-        loop {
-            let message = stream.message().await.map_err(|status| convert::peer_error(&status))?;
-            let part = message.and_then(|message| message.part).ok_or_else(|| damaged("cut"))?;
-            let chunk = arriving.lock().unwrap_or_else(PoisonError::into_inner).take_in(part)?;
-            match chunk {
-                Taken::Chunk(chunk) => {
-                    pace.take(chunk.len() as u64).await;
-                    return Ok(Some((chunk, (stream, arriving, pace))));
-                }
-                Taken::Head => {}
-                Taken::End => return Ok(None),
-            }
-        }
+        let message = stream.message().await.map_err(|status| convert::peer_error(&status))?;
+        let part = message.and_then(|message| message.part).ok_or_else(|| damaged("cut"))?;
+        let taken = arriving.lock().unwrap_or_else(PoisonError::into_inner).take_in(part)?;
+        let Some(chunk) = taken else { return Ok(None) };
+        pace.take(chunk.len() as u64).await;
+        Ok(Some((chunk, (stream, arriving, pace))))
     })
 }
 
-enum Taken {
-    Head,
-    Chunk(Bytes),
-    End,
-}
-
 impl Arriving {
-    fn take_in(&mut self, part: Part) -> Result<Taken> {
+    /// A chunk; `None` at the end.
+    fn take_in(&mut self, part: Part) -> Result<Option<Bytes>> {
         match part {
-            Part::Head(head) if self.head.is_none() => {
-                self.head = Some(head);
-                Ok(Taken::Head)
-            }
             Part::Chunk(chunk) if self.head.is_some() => {
                 self.digests.push(sha256(&chunk));
-                Ok(Taken::Chunk(chunk))
+                Ok(Some(chunk))
             }
             Part::End(end) if self.head.is_some() => {
                 let parts: Vec<&[u8]> = self.digests.iter().map(<[u8; 32]>::as_slice).collect();
                 let whole = end.digest.as_ref() == sha256_parts(&parts).as_slice()
                     && usize::try_from(end.chunks).ok() == Some(self.digests.len());
                 self.end = Some(end);
-                if whole { Ok(Taken::End) } else { Err(damaged("object")) }
+                if whole { Ok(None) } else { Err(damaged("object")) }
             }
             _ => Err(damaged("order")),
         }

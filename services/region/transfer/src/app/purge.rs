@@ -10,9 +10,7 @@ use super::Transfers;
 
 impl<S: TransferStore> Transfers<S> {
     /// Destroys the private key, then every staged row and object, then signs and leaves a tombstone.
-    pub(super) async fn purge(&self, transfer: TransferId) -> Result<()> {
-        let lock = self.work_lock(transfer);
-        let _held = lock.lock().await;
+    pub(super) async fn purge_alone(&self, transfer: TransferId) -> Result<()> {
         if self.destination(transfer).await?.state != State::Aborting {
             return Ok(());
         }

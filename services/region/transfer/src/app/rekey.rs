@@ -9,9 +9,10 @@ use domicile_crypto::{Key32, TransferKey, aad, seal, sha256};
 use domicile_objects::{ObjectName, ObjectPrefix};
 use domicile_transfer_protocol::rows::{RekeyedRow, SourceObject, StagedObject, TravellingRow};
 use domicile_transfer_protocol::{Destination, DestinationFacts, Digest, State, TransferStore};
-use domicile_types::{Code, Error, PageId, Result, TransferId};
+use domicile_types::ids::uuid_v4;
+use domicile_types::{Code, Error, PageId, Result, SubjectId, TransferId};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Transfers;
 use super::adopt::openers;
@@ -29,7 +30,10 @@ impl<S: TransferStore> Transfers<S> {
     /// Seals everything again in the background, then signs once a backup covers it.
     pub(super) fn start_rekey(&self, transfer: TransferId) {
         let this = self.clone();
-        self.background(transfer, "rekey", async move { this.rekey(transfer).await });
+        self.background(transfer, "rekey", async move {
+            let Some(held) = this.work_if_free(transfer).await? else { return Ok(()) };
+            held.rekey(transfer).await
+        });
     }
 
     async fn rekey(&self, transfer: TransferId) -> Result<()> {
@@ -38,6 +42,9 @@ impl<S: TransferStore> Transfers<S> {
             return Ok(());
         }
         tokio::try_join!(self.rekey_rows(&row), self.rekey_objects(&row))?;
+        if let Some(subject) = row.subject {
+            self.sweep_copies(subject).await?;
+        }
         if self.store.any_travelling(transfer).await? {
             return Err(Error::new(Code::Conflict).at("travelling"));
         }
@@ -45,9 +52,11 @@ impl<S: TransferStore> Transfers<S> {
         // Nothing here needs them any more: what travelled can be opened by nobody from now on.
         self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await?;
         self.keyring.destroy_transfer_key(transfer, TransferKey::HpkePrivate).await?;
+        let dropping = self.replicas.drop_keys(&[transfer.uuid()]).await?;
         let objects = self.drop_staging(transfer).await?;
         let staged = row.staged.as_ref().ok_or_else(|| Error::new(Code::TransferState))?;
         tracing::debug!(%transfer, objects, "staging is empty");
+        self.replicas.dropped(dropping).await?;
         let backup = self.store.backed_up(transfer).await?;
         let (rows, objects) = (staged.rows, staged.objects);
         let decision = Arc::new(move |facts: &DestinationFacts| match facts.row.state {
@@ -143,15 +152,11 @@ impl<S: TransferStore> Transfers<S> {
             key_version: version,
         };
         let sealer = ObjectSealer::new(record, place);
-        let from = ObjectName::staging(row.transfer, object.object);
-        let to = ObjectName::object(object.subject, object.object);
-        // Another process may have sealed it meanwhile: then the file is its, and whole.
-        let open = self.store.travelling_objects(row.transfer).await?;
-        if !open.iter().any(|(known, _)| known.object == object.object) {
-            return Ok(());
-        }
-        // Left by a run that was cut off: sealed under a key version that may not be this one.
-        self.objects.delete(&to).await?;
+        let from = ObjectName::staging(row.transfer, object.object, &staged.head.salt);
+        // A fresh name: a run that was cut off, or one in another process that does not know yet that it
+        // has lost the lease, is not in the way, and nobody ever deletes what another relies on.
+        let copy = uuid_v4(self.ctx.rng.as_ref());
+        let to = ObjectName::copy(object.subject, object.object, Some(copy));
         let chunks = staged.sent.chunks;
         let source = (opener, sealer, 0_u32);
         let this = self.clone();
@@ -170,7 +175,46 @@ impl<S: TransferStore> Transfers<S> {
             }
         });
         self.objects.create(&to, stream.boxed()).await?;
-        self.store.rekey_object(row.transfer, object.object, version).await
+        self.ctx.faults.hit("rekey.after_object");
+        if let Err(error) = self.store.rekey_object(row.transfer, object.object, version, copy).await {
+            // Unless the commit's answer was lost, the file is nobody's.
+            if error.code() != Code::AnswerLost {
+                self.objects.delete(&to).await?;
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Removes files of a record's objects that no row names: of runs that were cut off.
+    async fn sweep_copies(&self, subject: SubjectId) -> Result<()> {
+        // Names before rows: a row is there before an upload's content. A copy's row comes after its
+        // content, but copies are made under the lease alone, which is held here.
+        let names = self.objects.list(&ObjectPrefix::objects(subject)).await?;
+        let known = self.store.object_copies(subject).await?;
+        let known: BTreeSet<ObjectName> =
+            known.into_iter().map(|(object, copy)| ObjectName::copy(subject, object, copy)).collect();
+        for name in names.iter().filter(|name| !known.contains(name)) {
+            self.objects.delete(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes arrived files that no row names: of pulls that were cut off.
+    pub(super) async fn sweep_staging(&self, transfer: TransferId) -> Result<()> {
+        let names = self.objects.list(&ObjectPrefix::staging(transfer)).await?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        let staged = self.store.staged_objects(transfer).await?;
+        let known: BTreeSet<ObjectName> = staged
+            .iter()
+            .map(|staged| ObjectName::staging(transfer, staged.sent.object, &staged.head.salt))
+            .collect();
+        for name in names.iter().filter(|name| !known.contains(name)) {
+            self.objects.delete(name).await?;
+        }
+        Ok(())
     }
 
     /// Drops everything staged: rows, pages, objects. Repeatable.

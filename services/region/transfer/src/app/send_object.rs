@@ -74,7 +74,7 @@ impl<S: TransferStore> Transfers<S> {
         let header = Route::of_source(row)?.header(Unit::Object(object.object));
         let (mut sealer, head) = Sealer::new(&travel, &header, &self.ctx)?;
         out.send(Ok(ObjectPart::Head(head))).await.map_err(|_| gone())?;
-        let name = ObjectName::object(object.subject, object.object);
+        let name = ObjectName::copy(object.subject, object.object, object.copy);
         let mut digests = Vec::new();
         for index in 0..object.chunks {
             if index % CHUNKS_BETWEEN_CHECKS == 0 {

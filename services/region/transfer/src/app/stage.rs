@@ -12,9 +12,7 @@ use super::Transfers;
 impl<S: TransferStore> Transfers<S> {
     /// Pulls the last rows, computes the root over what is here, signs it. An id that belongs to other
     /// content here refuses, before the point of no return.
-    pub(super) async fn stage(&self, transfer: TransferId, driver: Driver) -> Result<()> {
-        let lock = self.work_lock(transfer);
-        let _held = lock.lock().await;
+    pub(super) async fn stage_alone(&self, transfer: TransferId, driver: Driver) -> Result<()> {
         let row = self.destination(transfer).await?;
         let Some(frozen) = row.frozen.filter(|_| row.state == State::Frozen) else { return Ok(()) };
         self.pull_up_to(transfer, frozen.final_revision).await?;

@@ -95,8 +95,9 @@ impl<S: TransferStore> Transfers<S> {
         self.keyring.travel_key(transfer).await
     }
 
-    /// Destroys the travel key of an attempt: what was sealed under it can never be opened again.
-    pub(super) async fn drop_travel_key(&self, transfer: TransferId) -> Result<()> {
-        self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await.map(drop)
+    /// Destroys the travel key of an attempt: what was sealed under it can never be opened again. Whether
+    /// there was one.
+    pub(super) async fn drop_travel_key(&self, transfer: TransferId) -> Result<bool> {
+        self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await
     }
 }

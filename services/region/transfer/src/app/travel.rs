@@ -51,7 +51,7 @@ impl<S: TransferStore> Transfers<S> {
         let staged = staged.ok_or_else(|| Error::new(Code::ObjectMissing))?;
         let key = self.travel_key(transfer).await?;
         let opener = opener(&key, &staged.head, &Route::of_destination(&row)?.header(Unit::Object(object)))?;
-        let name = ObjectName::staging(transfer, object);
+        let name = ObjectName::staging(transfer, object, &staged.head.salt);
         let sealed = self.objects.read_range(&name, u64::from(index) * TRAVEL_CHUNK, TRAVEL_CHUNK).await?;
         opener.open_at(index, index + 1 == chunks, &[], &sealed)
     }

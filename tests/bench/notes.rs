@@ -1,7 +1,11 @@
 //! Notes of 500 B that can be recognised when they are read.
 
+use domicile_cli::Client;
+use domicile_cli::client::answer;
 use domicile_proto::records::v1::payload::Kind;
-use domicile_proto::records::v1::{ItemDraft, Note, Payload};
+use domicile_proto::records::v1::{ItemDraft, Note, Payload, PutItemRequest};
+use domicile_tests::world::World;
+use domicile_types::{Code, Error, Result};
 use prost::Message as _;
 
 /// Bytes of a payload.
@@ -13,9 +17,22 @@ const WORDS: &[&str] = &[
     "concerns", "homework",
 ];
 
-/// A note whose payload has 500 B and tells its number.
-pub(crate) fn draft(number: u64) -> ItemDraft {
-    ItemDraft { payload: Some(payload(number)), ..Default::default() }
+/// A request to write the note of a number, which may be repeated.
+pub(crate) fn request(subject: &str, number: u64) -> PutItemRequest {
+    PutItemRequest {
+        subject_id: subject.to_owned(),
+        idempotency_key: World::key(),
+        draft: Some(ItemDraft { payload: Some(payload(number)), ..Default::default() }),
+    }
+}
+
+/// Writes a note; its item's id.
+///
+/// # Errors
+/// What the region answers.
+pub(crate) async fn put(client: &Client, request: PutItemRequest) -> Result<String> {
+    let header = answer(client.records().put_item(request)).await?.header.unwrap_or_default();
+    if header.item_id.is_empty() { Err(Error::new(Code::Internal).at("item_id")) } else { Ok(header.item_id) }
 }
 
 /// Whether a payload is the note of this number, whole.

@@ -1,0 +1,77 @@
+//! The standard record's move, in turn with the pipelines that somebody would write instead.
+
+use clap::Args;
+use domicile_tests::world::Outcome;
+use serde_json::json;
+
+use crate::latency::median;
+use crate::out::{Common, Measured, mib};
+use crate::pipelines::{Objects, Pipelines};
+use crate::record::{Record, Shape};
+use crate::stage::Stage;
+
+/// What is asked for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TransferArgs {
+    /// Items of 500 B.
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) items: u64,
+    /// Attachments.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) attachments: u64,
+    /// MiB of each.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) attachment_mib: u64,
+    /// How often each is measured, in turn.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+}
+
+/// Measures and shows.
+pub(crate) async fn run(common: &Common, args: &TransferArgs) -> Outcome<Vec<Measured>> {
+    let stage = Stage::open(common, "").await?;
+    let shape = Shape {
+        items: args.items,
+        attachments: args.attachments,
+        attachment_bytes: args.attachment_mib * 1024 * 1024,
+    };
+    let pipelines = Pipelines::prepare(&stage, &common.folder()).await?;
+    let mut record = Record::filled(&stage, "standard", shape).await?;
+    let [mut adopted, mut closed, mut age, mut rclone] = [const { Vec::new() }; 4];
+    for _ in 0..args.rounds {
+        let times = record.travel(&stage).await?;
+        adopted.push(times.adopted.as_secs_f64());
+        closed.push(times.closed.as_secs_f64());
+        age.push(pipelines.run(&stage, &record, Objects::Age).await?.as_secs_f64());
+        rclone.push(pipelines.run(&stage, &record, Objects::Rclone).await?.as_secs_f64());
+    }
+    stage.close().await?;
+    let name = format!(
+        "transfer of {} items of 500 B and {} attachments, {} in all; median of {}",
+        shape.items,
+        shape.attachments,
+        mib(shape.bytes()),
+        args.rounds
+    );
+    let figures = [&adopted, &closed, &age, &rclone].map(|figures| median(figures));
+    let [to_adopted, to_closed, with_age, with_rclone] = figures;
+    let seconds = |figure: f64| format!("{figure:.2} s");
+    let lines = vec![
+        ("consented until adopted".to_owned(), seconds(to_adopted)),
+        ("consented until closed".to_owned(), seconds(to_closed)),
+        ("(a) COPY, zstd, age".to_owned(), seconds(with_age)),
+        ("(b) COPY, zstd, age; objects by rclone crypt".to_owned(), seconds(with_rclone)),
+        ("until closed / (a)".to_owned(), format!("{:.2}", to_closed / with_age)),
+        ("until adopted / (b)".to_owned(), format!("{:.2}", to_adopted / with_rclone)),
+    ];
+    let json = json!({
+        "bytes": shape.bytes(),
+        "adopted_s": adopted,
+        "closed_s": closed,
+        "age_s": age,
+        "rclone_s": rclone,
+        "closed_to_age": to_closed / with_age,
+        "adopted_to_rclone": to_adopted / with_rclone,
+    });
+    Ok(vec![Measured { name, lines, json }])
+}
