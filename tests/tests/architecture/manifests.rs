@@ -60,6 +60,25 @@ fn unsafe_code_is_forbidden_and_nothing_comes_from_git() {
     none(&git.map(|(name, _)| format!("{name} comes from git")).collect::<Vec<_>>());
 }
 
+/// P37: nobody gets a build without the audit log unless they ask for it by name.
+#[test]
+fn the_build_without_audit_is_nobodys_default() {
+    for (name, folder) in members() {
+        let manifest = read(&format!("{folder}/Cargo.toml"));
+        let features = manifest.get("features").and_then(Value::as_table).cloned().unwrap_or_default();
+        assert!(features.get("default").is_none(), "{name} has default features");
+        for (feature, turns_on) in &features {
+            let turns_on = turns_on.to_string();
+            assert!(feature == "bench-without-audit" || !turns_on.contains("bench-without-audit"), "{name}");
+        }
+        assert!(!manifest.get("dependencies").is_some_and(|on| on.to_string().contains("bench-without-audit")));
+    }
+    for command in [".ci/run", "tests/run"] {
+        let command = std::fs::read_to_string(root().join(command)).unwrap();
+        assert!(!command.contains("all-features") && !command.contains("bench-without-audit"));
+    }
+}
+
 #[test]
 fn a_wrong_manifest_is_found() {
     let wrong: Table =

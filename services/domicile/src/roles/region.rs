@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use domicile_cli::App;
 use domicile_cli::failure::Result;
-use domicile_config::RegionSettings;
+use domicile_config::{Environment, RegionSettings};
 use domicile_rpc::TcpNet;
-use domicile_types::Ctx;
+use domicile_types::{Code, Ctx, Error};
 
 use super::telemetry::{self, Process};
 use super::{ServeArgs, check, logging, shutdown};
@@ -19,6 +19,7 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     if args.check {
         return check::region(app, &settings);
     }
+    audited(settings.environment)?;
     let process =
         Process { role: "region", region: Some(&settings.region), environment: settings.environment };
     let telemetry = telemetry::start(&settings.telemetry, &process, &app.ctx)?;
@@ -38,4 +39,12 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     }
     telemetry::end(telemetry).await;
     served
+}
+
+/// The benchmark's build, which records nothing, serves no real person.
+fn audited(environment: Environment) -> Result<()> {
+    if cfg!(feature = "bench-without-audit") && environment == Environment::Production {
+        return Err(Error::new(Code::ConfigurationUnsafe).at("a build with bench-without-audit").into());
+    }
+    Ok(())
 }

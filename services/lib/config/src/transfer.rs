@@ -83,7 +83,7 @@ impl Default for TransferSettings {
             source_reads: Duration::from_secs(60),
             stuck_after: Duration::from_secs(300),
             forwarding_locator: Duration::from_secs(365 * DAY),
-            page_rows: 500,
+            page_rows: 2_000,
             page_bytes: 2 * 1024 * 1024,
             objects_at_once: 4,
             bytes_per_second: 0,

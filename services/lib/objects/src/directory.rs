@@ -6,8 +6,8 @@
 //! folders whose lock nobody holds.
 
 use std::fs::OpenOptions;
-use std::io::{self, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use domicile_types::{Code, Ctx, Error, Result};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tokio::fs::{self, DirBuilder, File};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{MAX_RANGE, ObjectName, ObjectPrefix, ObjectStore};
 
@@ -138,10 +138,11 @@ impl ObjectStore for Directory {
         if length > MAX_RANGE {
             return Err(too_large());
         }
-        let mut file = self.file(name).await?;
-        file.seek(SeekFrom::Start(offset)).await.map_err(|_| too_large())?;
-        let mut range = Vec::with_capacity(usize::try_from(length).map_err(|_| too_large())?);
-        file.take(length).read_to_end(&mut range).await.map_err(unavailable)?;
+        let capacity = usize::try_from(length).map_err(|_| too_large())?;
+        let path = self.path(name);
+        // One visit to the pool of blocking threads, not one a call.
+        let reading = tokio::task::spawn_blocking(move || read_at(&path, offset, capacity));
+        let range = reading.await.map_err(|cause| Error::new(Code::Internal).because(cause))??;
         if range.is_empty() && length > 0 {
             Err(Error::new(Code::ObjectIncomplete))
         } else {
@@ -213,6 +214,29 @@ fn join(all: &Path, own: &str) -> io::Result<std::fs::File> {
     lock.lock()?;
     std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
     Ok(lock)
+}
+
+/// Up to `length` bytes from `offset`; fewer where the file ends before.
+fn read_at(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(path).map_err(missing_or_unavailable)?;
+    if !file.metadata().map_err(unavailable)?.is_file() {
+        return Err(Error::new(Code::ObjectMissing));
+    }
+    let mut range = vec![0; length];
+    let mut filled = 0;
+    while let Some(rest) = range.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset.saturating_add(filled as u64)) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => {
+                return Err(Error::new(Code::TooLarge).at("range"));
+            }
+            Err(cause) => return Err(unavailable(cause)),
+        }
+    }
+    range.truncate(filled);
+    Ok(range)
 }
 
 /// The entry's name under the root; `None` for what no object's name can be.

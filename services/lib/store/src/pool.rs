@@ -18,6 +18,11 @@ use crate::settings::{Backend, sqlite_path};
 /// How long SQLite waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How PostgreSQL plans people's requests: once a statement, since under row-level security a plan costs
+/// more than its query, and by an index always, since a table may have grown a thousandfold since.
+const PLANS: [(&str, &str); 3] =
+    [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
+
 /// What a pool is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
@@ -67,7 +72,10 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
     if needs_tls && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
         return Err(Error::new(Code::ConfigurationUnsafe).at("database.url: sslmode=verify-full is needed"));
     }
-    let mut settings = vec![("timezone", "UTC"), ("search_path", schema), ("jit", "off"), ("plan_cache_mode", "force_generic_plan")];
+    let mut settings = vec![("timezone", "UTC"), ("search_path", schema)];
+    if purpose != Use::Migrate {
+        settings.extend(PLANS);
+    }
     match purpose {
         Use::Write => settings.extend([
             ("statement_timeout", "30s"),

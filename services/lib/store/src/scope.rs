@@ -51,6 +51,11 @@ pub(crate) fn settings(scope: Scope, now: Timestamp) -> Vec<(&'static str, Strin
 }
 
 impl Scope {
+    /// Whether it is a person's request, not the region's own work.
+    pub(crate) const fn is_somebodys(self) -> bool {
+        !matches!(self, Self::Transfers | Self::Move { .. } | Self::System)
+    }
+
     /// The record the scope is about, where it is about one.
     #[must_use]
     pub const fn subject(self) -> Option<SubjectId> {

@@ -103,6 +103,7 @@ impl Records {
             state: ObjectState::Pending,
             travelling: false,
             transfer: None,
+            copy: None,
             registered_at: self.now(),
         };
         self.register(&who, row).await?;

@@ -20,7 +20,7 @@ use super::send::chunk_of;
 use super::streams::{Route, frame, opener};
 
 /// Rows sealed again in one transaction.
-const BATCH: u32 = 500;
+const BATCH: u32 = 2_000;
 /// Staged rows and pages dropped in one transaction.
 const PURGE_BATCH: u32 = 2_000;
 /// Bytes a travel chunk has beyond its plaintext.
