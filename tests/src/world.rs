@@ -19,6 +19,7 @@ pub mod joining;
 pub mod moves;
 pub mod people;
 pub mod proofs;
+pub mod replicas;
 
 pub use moves::{Moving, Written};
 pub use people::{Login, Patient, Practice};
