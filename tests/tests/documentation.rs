@@ -25,7 +25,7 @@ fn none(violations: &[String]) {
 /// The pages written by hand, by path.
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    for folder in ["", "docs", "docs/adr", "docs/errors"] {
+    for folder in ["", "docs", "docs/adr", "docs/errors", "docs/runbooks"] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "md") {
@@ -138,6 +138,7 @@ fn every_default_is_shown() {
         format!("{:#?}", settings.sessions),
         format!("{:#?}", settings.limits),
         format!("{:#?}", settings.log),
+        format!("{:#?}", settings.telemetry),
     ];
     let fields = sections.iter().flat_map(|section| section.lines()).filter_map(|line| {
         let field = line.strip_prefix("    ")?.split_once(':')?.0;
