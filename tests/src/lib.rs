@@ -1,6 +1,7 @@
 //! The harness of the tests that need more than one crate, and the tests themselves under `tests/`.
 
 pub mod abuse;
+pub mod aws;
 pub mod clock;
 pub mod people;
 pub mod postgres;

@@ -9,7 +9,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use domicile_types::Ctx;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, timeout};
 
@@ -25,6 +28,8 @@ shared_buffers = 32MB
 password_encryption = 'scram-sha-256'
 ssl = on
 ssl_min_protocol_version = 'TLSv1.3'
+archive_mode = on
+archive_timeout = 1
 ";
 /// Nobody comes in without TLS.
 const ACCESS: &str = "hostssl all all 127.0.0.1/32 scram-sha-256\n";
@@ -47,6 +52,9 @@ impl Authority {
     /// When none can be made.
     pub fn fresh() -> Outcome<Self> {
         let mut params = CertificateParams::default();
+        // Of its own name: a bundle holds several.
+        let name = format!("Test authority {:016x}", u64::from_be_bytes(Ctx::system().random()));
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate()?;
@@ -59,9 +67,29 @@ impl Authority {
     /// # Errors
     /// For names that no certificate can hold.
     pub fn server(&self, names: &[&str]) -> Outcome<(String, String)> {
+        self.leaf(names, None)
+    }
+
+    /// A peer's certificate: of this machine, and with a SPIFFE ID; and its key, PEM.
+    ///
+    /// # Errors
+    /// For a name that no certificate can hold.
+    pub fn peer(&self, spiffe: &str) -> Outcome<(String, String)> {
+        self.leaf(&["localhost", "127.0.0.1"], Some(spiffe))
+    }
+
+    fn leaf(&self, names: &[&str], spiffe: Option<&str>) -> Outcome<(String, String)> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        if let Some(spiffe) = spiffe {
+            params.subject_alt_names.push(SanType::URI(spiffe.try_into()?));
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
 }
@@ -95,8 +123,9 @@ impl Cluster {
         private(&home.join("server.key"), &key)?;
         std::fs::write(home.join("server.crt"), certificate)?;
         let files = home.display();
+        let archive = format!("archive_command = 'cp %p {files}/archive/%f'\n");
         let tls = format!("ssl_cert_file = '{files}/server.crt'\nssl_key_file = '{files}/server.key'\n");
-        std::fs::write(home.join("settings"), format!("{SETTINGS}{tls}"))?;
+        std::fs::write(home.join("settings"), format!("{SETTINGS}{archive}{tls}"))?;
         std::fs::write(home.join("pg_hba.conf"), ACCESS)?;
         let script = home.join("cluster.sh");
         std::fs::write(&script, include_str!("production.sh"))?;
@@ -157,6 +186,22 @@ impl Cluster {
         Ok(psql(&self.url("postgres", database), sql)?)
     }
 
+    /// Waits until a record is at home in this region.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn home_of(&self, subject: &str) -> Outcome<()> {
+        let sql = format!("SELECT standing FROM residency WHERE subject_id = '{subject}'");
+        let until = Instant::now() + PATIENCE;
+        while self.sql("domicile", &sql)? != "active" {
+            if Instant::now() > until {
+                return Err("the record does not arrive".into());
+            }
+            pause().await;
+        }
+        Ok(())
+    }
+
     /// Runs SQL as the superuser, over whatever the server offers now.
     ///
     /// # Errors
@@ -173,7 +218,7 @@ impl Cluster {
     pub fn certify(&self, certificate: &str, key: &str) -> Outcome<()> {
         std::fs::write(self.home.join("server.crt"), certificate)?;
         // Written into the file that belongs to the server's user.
-        std::fs::OpenOptions::new()
+        OpenOptions::new()
             .write(true)
             .truncate(true)
             .open(self.home.join("server.key"))?
@@ -188,7 +233,7 @@ impl Cluster {
     pub fn open_to_all(&self, open: bool) -> Outcome<()> {
         let rules = if open { "host all all 127.0.0.1/32 scram-sha-256\n" } else { ACCESS };
         let file = self.home.join("data/pg_hba.conf");
-        std::fs::OpenOptions::new().write(true).truncate(true).open(file)?.write_all(rules.as_bytes())?;
+        OpenOptions::new().write(true).truncate(true).open(file)?.write_all(rules.as_bytes())?;
         self.sql_anyhow("SELECT pg_reload_conf()").map(drop)
     }
 

@@ -9,15 +9,15 @@ trap '' INT
 
 # The server refuses to run as root.
 as=""
-mkdir -m 700 "$home/data" || exit 1
+mkdir -m 700 "$home/data" "$home/archive" || exit 1
 if [ "$(id -u)" = 0 ]; then
     as="setpriv --reuid=postgres --regid=postgres --init-groups"
-    chown postgres "$home/data" "$home/password" "$home/server.key" || exit 1
+    chown postgres "$home/data" "$home/archive" "$home/password" "$home/server.key" || exit 1
 fi
 fail() { echo "$1" > "$home/failed"; exit 1; }
 
 $as "$bin/initdb" -D "$home/data" -U postgres -A scram-sha-256 --pwfile="$home/password" \
-    -E UTF8 --locale=C -N || fail "initdb failed"
+    -E UTF8 --locale=C -N --wal-segsize=1 || fail "initdb failed"
 cat "$home/settings" >> "$home/data/postgresql.conf" && cat "$home/pg_hba.conf" > "$home/data/pg_hba.conf" \
     || fail "no settings"
 $as "$bin/postgres" -D "$home/data" -p "$port" -k "" &

@@ -19,6 +19,7 @@ pub mod joining;
 pub mod moves;
 pub mod people;
 pub mod proofs;
+pub mod replicas;
 
 pub use moves::{Moving, Written};
 pub use people::{Login, Patient, Practice};
@@ -145,7 +146,21 @@ impl World {
     /// # Errors
     /// When a part of it does not start.
     pub async fn launch(plan: Plan) -> Outcome<Self> {
+        Self::launch_with(plan, &BTreeMap::new()).await
+    }
+
+    /// As [`World::launch`], with files that lie in regions' folders from the first, such as a `keys.toml`
+    /// for `up`; by region and name.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn launch_with(plan: Plan, files: &BTreeMap<(String, String), toml::Table>) -> Outcome<Self> {
         let mut world = Self::empty(plan.executable, tempfile::tempdir_in(&plan.within)?);
+        for ((region, name), content) in files {
+            let home = world.home(region);
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&home)?;
+            std::fs::write(home.join(name), toml::to_string(content)?)?;
+        }
         for (region, database) in &plan.regions {
             if let Some(database) = database {
                 let home = world.home(region);

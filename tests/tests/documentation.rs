@@ -25,7 +25,7 @@ fn none(violations: &[String]) {
 /// The pages written by hand, by path.
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    for folder in ["", "docs", "docs/adr", "docs/errors"] {
+    for folder in ["", "docs", "docs/adr", "docs/errors", "docs/runbooks"] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "md") {
@@ -110,18 +110,46 @@ fn the_settings_shown_are_accepted_and_the_defaults_are_true() {
     let required = example("region");
     let short = RegionSettings::load_with(&written(folder.path(), &required), Vec::new()).unwrap();
 
-    let mut whole: toml::Table = required.parse().unwrap();
-    let defaults: toml::Table = example("region: defaults").parse().unwrap();
-    for (section, values) in defaults {
-        let place = whole.entry(section).or_insert_with(|| toml::Table::new().into());
-        place.as_table_mut().unwrap().extend(values.as_table().unwrap().clone());
-    }
-    let whole = written(folder.path(), &toml::to_string(&whole).unwrap());
-    let whole = RegionSettings::load_with(&whole, Vec::new()).unwrap();
+    let whole = merged(&required, &example("region: defaults"));
+    let whole = RegionSettings::load_with(&written(folder.path(), &whole), Vec::new()).unwrap();
     assert_eq!(format!("{short:#?}"), format!("{whole:#?}"));
 
     let coordinator = written(folder.path(), &example("coordinator"));
     CoordinatorSettings::load_with(&coordinator, Vec::new()).unwrap();
+}
+
+/// One TOML text over another, by section.
+fn merged(base: &str, over: &str) -> String {
+    let mut whole: toml::Table = base.parse().unwrap();
+    for (section, values) in over.parse::<toml::Table>().unwrap() {
+        let place = whole.entry(section).or_insert_with(|| toml::Table::new().into());
+        place.as_table_mut().unwrap().extend(values.as_table().unwrap().clone());
+    }
+    toml::to_string(&whole).unwrap()
+}
+
+/// The same with keys in AWS KMS and objects in S3; every setting of the two is shown.
+#[test]
+fn the_settings_shown_for_aws_are_accepted_and_the_defaults_are_true() {
+    let folder = tempfile::tempdir().unwrap();
+    let aws = example("region: AWS");
+    let mut base: toml::Table = example("region").parse().unwrap();
+    base.retain(|section, _| !["keys", "objects"].contains(&section.as_str()));
+    let required = merged(&toml::to_string(&base).unwrap(), &aws);
+    let defaults = example("region: AWS, defaults");
+    let load = |text: &str| RegionSettings::load_with(&written(folder.path(), text), Vec::new()).unwrap();
+    let (short, whole) = (load(&required), load(&merged(&required, &defaults)));
+    assert_eq!(format!("{short:#?}"), format!("{whole:#?}"));
+    let lines = format!("{:#?}\n{:#?}", short.keys, short.objects);
+    let fields = lines.lines().filter_map(|line| line.strip_prefix("        ")?.split_once(':'));
+    let fields = fields.map(|(field, _)| field).filter(|field| !field.starts_with(' '));
+    let shown = |field: &str| {
+        let is_it = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{field} = "));
+        defaults.lines().chain(aws.lines()).any(is_it)
+    };
+    let fields: Vec<_> = fields.collect();
+    assert!(fields.len() > 15, "{fields:?}");
+    none(&fields.into_iter().filter(|field| !shown(field)).map(str::to_owned).collect::<Vec<_>>());
 }
 
 /// Every setting with a default stands in the example: what `Debug` names and the page does not is missing.
@@ -138,6 +166,7 @@ fn every_default_is_shown() {
         format!("{:#?}", settings.sessions),
         format!("{:#?}", settings.limits),
         format!("{:#?}", settings.log),
+        format!("{:#?}", settings.telemetry),
     ];
     let fields = sections.iter().flat_map(|section| section.lines()).filter_map(|line| {
         let field = line.strip_prefix("    ")?.split_once(':')?.0;

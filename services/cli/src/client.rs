@@ -82,7 +82,15 @@ impl Client {
     /// # Errors
     /// [`Code::StoreUnavailable`] when it answers that it does not; or why it does not answer.
     pub async fn health(&self, deadline: Duration) -> Result<()> {
-        let request = HealthCheckRequest { service: String::new() };
+        self.health_of("", deadline).await
+    }
+
+    /// The same of one part of it, by the name it gives to the health service.
+    ///
+    /// # Errors
+    /// As [`Client::health`].
+    pub async fn health_of(&self, part: &str, deadline: Duration) -> Result<()> {
+        let request = HealthCheckRequest { service: part.to_owned() };
         let mut health = HealthClient::new(self.with_deadline(deadline).transport());
         let response = tokio::time::timeout(deadline, answer(health.check(request))).await;
         let response = response.map_err(|_| Error::new(Code::DeadlineExceeded))??;

@@ -1,6 +1,5 @@
 //! The document against the lock file, and against what `cargo metadata` resolves by another way.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a document that is not of its form fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +28,7 @@ pub const REPLICAS: [&str; 2] = ["a", "b"];
 pub struct Replicated {
     /// The deployment; the regions' addresses are the balancers'.
     pub world: World,
+    regions: Vec<String>,
     people: BTreeMap<String, u16>,
     _balancers: Vec<DropGuard>,
 }
@@ -45,19 +47,28 @@ impl Replicated {
     /// When a part of it does not start.
     pub async fn start(clusters: &BTreeMap<&str, Cluster>, tuning: &Tuning) -> Outcome<Self> {
         let mut this = Self::prepare(clusters, tuning).await?;
-        for region in clusters.keys() {
-            for replica in REPLICAS {
-                this.spawn(region, replica, &[])?;
-            }
-        }
-        this.world.spawn("coordinator", None)?;
-        for region in clusters.keys() {
-            for replica in REPLICAS {
-                this.serving(region, replica).await?;
-            }
-            this.world.first_accounts(region).await?;
-        }
+        this.begin().await?;
         Ok(this)
+    }
+
+    /// Starts what has been prepared.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn begin(&mut self) -> Outcome<()> {
+        for region in &self.regions.clone() {
+            for replica in REPLICAS {
+                self.spawn(region, replica, &[])?;
+            }
+        }
+        self.world.spawn("coordinator", None)?;
+        for region in &self.regions.clone() {
+            for replica in REPLICAS {
+                self.serving(region, replica).await?;
+            }
+            self.world.first_accounts(region).await?;
+        }
+        Ok(())
     }
 
     /// Prepares a deployment in production: databases migrated, certificates and settings written.
@@ -68,13 +79,13 @@ impl Replicated {
         let world = World::empty(executable()?, tempfile::tempdir()?);
         for (region, cluster) in clusters {
             let home = world.home(region);
-            std::fs::create_dir_all(&home)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&home)?;
             std::fs::write(home.join("database.toml"), toml::to_string(&cluster.table())?)?;
         }
-        private(&world)?;
         let names: Vec<&str> = clusters.keys().copied().collect();
         world.prepare(&names.join(",")).await?;
-        let mut this = Self { world, people: BTreeMap::new(), _balancers: Vec::new() };
+        let regions = names.iter().map(|&name| name.to_owned()).collect();
+        let mut this = Self { world, regions, people: BTreeMap::new(), _balancers: Vec::new() };
         for region in names {
             this.world.settle(region, None, tuning)?;
             this.divide(region).await?;
@@ -198,12 +209,20 @@ impl Replicated {
     /// # Errors
     /// When there is no such replica.
     pub fn replica(&self, region: &str, replica: &str) -> Outcome<Client> {
+        Ok(Client::new(&self.replica_place(region, replica)?)?)
+    }
+
+    /// Where one replica listens for people.
+    ///
+    /// # Errors
+    /// When there is no such replica.
+    pub fn replica_place(&self, region: &str, replica: &str) -> Outcome<Place> {
         let port = self.people.get(&format!("{region}.{replica}")).ok_or("no such replica")?;
-        Ok(Client::new(&Place {
+        Ok(Place {
             name: region.to_owned(),
             endpoint: format!("https://127.0.0.1:{port}"),
             ca: self.world.folder.join("ca.pem"),
-        })?)
+        })
     }
 
     /// What a replica has logged.
@@ -222,13 +241,6 @@ impl Replicated {
         let config = self.world.home(region).join("config.toml").display().to_string();
         run(&["migrate", "--config", &config]).await
     }
-}
-
-/// Only its owner enters the deployment's folder.
-fn private(world: &World) -> Outcome<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(&world.folder, std::fs::Permissions::from_mode(0o700))?;
-    Ok(())
 }
 
 /// Hands each connection to the next backend that takes it, until dropped.

@@ -8,6 +8,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("sea-orm", &["domicile-store"]),
     ("sea-orm-migration", &["domicile-store"]),
     ("sqlx", &["domicile-store"]),
+    ("aws-config", &["domicile-kms", "domicile-objects"]),
+    ("aws-credential-types", &["domicile-kms", "domicile-objects"]),
     ("aws-sdk-kms", &["domicile-kms"]),
     ("aws-sdk-s3", &["domicile-objects"]),
     ("hyper", &["domicile-rpc"]),
@@ -33,8 +35,8 @@ const HARNESS: &str = "domicile-tests";
 /// A name in the code and the folders that may use it.
 const NAMES: &[(&str, &[&str])] = &[
     ("tonic::transport", &["services/lib/rpc/"]),
-    ("tokio::net", &["services/lib/rpc/"]),
-    ("TcpStream", &["services/lib/rpc/"]),
+    ("tokio::net", &["services/lib/rpc/", "tests/"]),
+    ("TcpStream", &["services/lib/rpc/", "tests/"]),
     ("TcpListener", &["services/lib/rpc/", "tests/"]),
     ("UdpSocket", &["services/lib/rpc/"]),
     ("UnixStream", &["services/lib/rpc/"]),

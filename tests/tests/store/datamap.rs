@@ -32,5 +32,5 @@ fn the_map_is_whole() {
         ["account", "session", "item", "object", "care_relationship", "access_grant", "legal_hold"];
     assert_eq!(names, expected);
     assert!(table("item").unwrap().of_subject());
-    assert_eq!(PREFIXES.len(), 2);
+    assert_eq!(PREFIXES.len(), 3);
 }

@@ -11,6 +11,7 @@ crate::on_both!(
     secrets_and_transfer_keys,
     a_destroyed_record_has_no_keys,
     the_key_store_is_apart_from_the_data,
+    the_key_store_passes_the_suite,
 );
 
 fn key(version: u32, content: &[u8]) -> WrappedKey {
@@ -45,6 +46,12 @@ async fn the_first_key_of_a_version_stands(bench: Bench) {
     assert!(answers.iter().all(|answer| *answer == answers[0]), "everybody goes on with the same key");
     assert_eq!(keys.region_key(Purpose::BlindIndex).await.unwrap(), Some(answers[0].clone()));
     assert_eq!(keys.region_key(Purpose::Accounts).await.unwrap(), None);
+}
+
+/// What holds for every store of wrapped keys.
+async fn the_key_store_passes_the_suite(bench: Bench) {
+    let keys = bench.keys().await;
+    domicile_kms::conformance::wrapped_keys(&keys, &bench.ctx).await.unwrap();
 }
 
 async fn uses_add_up(bench: Bench) {

@@ -93,6 +93,7 @@ impl Replica {
             return Ok(());
         }
         asked.iter().for_each(|(_, about)| self.keyring.forget(*about));
+        tracing::info!(count = asked.len(), "dropped keys another replica asked to drop");
         let asked: Arc<[(Uuid, Uuid)]> = asked.into();
         let done = self.store.write_unaudited("replica.dropped", Scope::System, move |tx| {
             let asked = Arc::clone(&asked);

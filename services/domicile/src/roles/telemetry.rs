@@ -46,7 +46,7 @@ pub(crate) fn start(
         queue: settings.queue,
         shutdown: settings.shutdown,
     };
-    Ok(Some(domicile_telemetry::start(&settings, collector)?))
+    Ok(Some(domicile_telemetry::start(&settings, &collector)?))
 }
 
 /// Ends what [`start`] started, within the time the settings allow.

@@ -14,7 +14,8 @@ use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
 use aws_sdk_kms::config::{BehaviorVersion, Region, SharedCredentialsProvider};
-use aws_sdk_kms::error::SdkError;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, KeySpec, KeyState, KeyUsageType};
 use aws_sdk_kms::{Client, Config};
@@ -87,16 +88,23 @@ impl AwsKeys {
     }
 }
 
+impl AwsKeys {
+    /// Whether an ARN is this key's: KMS refuses another one's ciphertext, and names the key it used.
+    fn is_own(&self, arn: &str) -> bool {
+        arn == self.key_id || arn.rsplit_once('/').is_some_and(|(_, id)| id == self.key_id)
+    }
+}
+
 fn region(settings: &AwsKeySettings) -> Option<Region> {
     settings.aws_region().map(|name| Region::new(name.to_owned()))
 }
 
-/// Runs a call of the SDK unseen: at its finest level the SDK's own log shows requests, and with them the
-/// secrets that are to be wrapped.
+/// Runs a call of the SDK unseen: at its finest level the SDK's own log tells of each call, and a variable of
+/// the environment (`LOG_SENSITIVE_BODIES`) makes it show the answers, and with them keys in clear.
 async fn quiet<T, E, F>(call: Call, operation: F) -> Result<T>
 where
     F: Future<Output = Result<T, SdkError<E>>> + Send,
-    E: aws_sdk_kms::error::ProvideErrorMetadata + aws_sdk_kms::operation::RequestId,
+    E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
 {
     operation.with_subscriber(NoSubscriber::default()).await.map_err(|error| explain(call, &error))
 }
@@ -136,6 +144,9 @@ impl KeyService for AwsKeys {
         let request = self.client.decrypt().key_id(&self.key_id).ciphertext_blob(Blob::new(wrapped));
         let request = request.set_encryption_context(Some(pairs(context)));
         let answer = quiet(Call::Unwrap, request.send()).await?;
+        if !answer.key_id.as_deref().is_some_and(|arn| self.is_own(arn)) {
+            return Err(Error::new(Code::KeyDenied).at("wrapped key"));
+        }
         let plain = answer.plaintext.ok_or_else(|| incomplete(Call::Unwrap))?;
         Ok(Zeroizing::new(plain.into_inner()))
     }

@@ -93,7 +93,7 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
     let options = options.application_name("domicile").options(settings).disable_statement_logging();
     if needs_tls {
         // Said at once, and by name: inside a pool it would look like a server that does not answer.
-        let mut first = options.connect().await.map_err(|error| failure::from_sqlx(&error))?;
+        let mut first = options.connect().await.map_err(|error| unproved(&error))?;
         if !tls_1_3(&mut first).await.map_err(|error| failure::from_sqlx(&error))? {
             return Err(Error::new(Code::ConfigurationUnsafe).at("database.url: the server has no TLS 1.3"));
         }
@@ -113,6 +113,22 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
         .connect_with(options)
         .await
         .map_err(|error| failure::from_sqlx(&error))
+}
+
+/// A server that has no TLS, or whose certificate does not prove who it is, is said to be so.
+fn unproved(error: &sqlx::Error) -> Error {
+    let refused = match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(cause) => cause.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    };
+    let failure = failure::from_sqlx(error);
+    if refused {
+        let what = "database.url: no TLS 1.3, or a certificate that is not trusted for this name";
+        Error::new(Code::ConfigurationUnsafe).at(what).because(failure)
+    } else {
+        failure
+    }
 }
 
 /// Whether the server is on this machine.

@@ -66,9 +66,9 @@ pub struct Telemetry {
 ///
 /// # Errors
 /// [`Code::Internal`] when an exporter cannot be made.
-pub fn start(settings: &Settings, collector: Arc<dyn Collector>) -> Result<Telemetry> {
+pub fn start(settings: &Settings, collector: &Arc<dyn Collector>) -> Result<Telemetry> {
     let wire =
-        || Wire { collector: Arc::clone(&collector), runtime: Handle::current(), limit: settings.timeout };
+        || Wire { collector: Arc::clone(collector), runtime: Handle::current(), limit: settings.timeout };
     let resource = resource(settings);
     let queues =
         Queues { spans: Gate::new("traces", settings.queue), logs: Gate::new("logs", settings.queue) };

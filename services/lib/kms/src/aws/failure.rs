@@ -1,6 +1,7 @@
 //! What a failed call of AWS KMS means here. Of an answer only its error's name, its status and the
 //! request's id are kept: messages, and answers that could not be read, might hold key material.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
@@ -78,13 +79,14 @@ fn place(call: Call, name: &str) -> &'static str {
 /// A failed call as the service's own error.
 pub(super) fn explain<E>(call: Call, error: &SdkError<E>) -> Error
 where
-    E: ProvideErrorMetadata + RequestId,
+    E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
 {
     let (what, code, place) = match error {
         SdkError::ServiceError(refused) => {
             let name = refused.err().code().unwrap_or_default();
             let status = refused.raw().status().as_u16();
-            let passing = PASSING.contains(&name) || matches!(status, 408 | 429 | 500..);
+            // A success that cannot be read is none.
+            let passing = PASSING.contains(&name) || matches!(status, ..400 | 408 | 429 | 500..);
             let code = if passing { Code::KeyUnavailable } else { Code::KeyDenied };
             (clean(name), code, if passing { call.name() } else { place(call, name) })
         }
@@ -92,18 +94,22 @@ where
         SdkError::DispatchFailure(failed) if failed.is_timeout() => {
             ("no answer in time".to_owned(), Code::KeyUnavailable, call.name())
         }
-        SdkError::DispatchFailure(failed) if failed.is_io() => {
-            ("no connection".to_owned(), Code::KeyUnavailable, call.name())
+        error if without_credentials(error) => {
+            ("no credentials were found".to_owned(), Code::KeyUnavailable, "credentials")
         }
-        // Nothing was sent: the credentials' chain gave none.
-        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
-            ("no request could be made".to_owned(), Code::KeyUnavailable, "credentials")
+        SdkError::DispatchFailure(_) => {
+            ("no connection, or a torn one".to_owned(), Code::KeyUnavailable, call.name())
         }
         _ => ("an answer that cannot be read".to_owned(), Code::KeyUnavailable, call.name()),
     };
     let status = error.raw_response().map_or(0, |raw: &HttpResponse| raw.status().as_u16());
     let request = error.request_id().map(clean).unwrap_or_default();
     Error::new(code).at(place).because(Cause { operation: call.name(), what, status, request })
+}
+
+/// Whether nothing was sent because the chain of credentials gave none.
+fn without_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<CredentialsError>())
 }
 
 /// A name or an id as a log may show it, whatever the server wrote there.

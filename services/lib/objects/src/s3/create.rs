@@ -4,6 +4,7 @@
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -112,6 +113,8 @@ impl S3 {
             let request =
                 self.client.put_object().bucket(&self.bucket).key(self.key(name)).if_none_match("*");
             let request = request.metadata(UPLOAD, own).checksum_sha256(&digest);
+            // A lock wants the algorithm named too.
+            let request = request.checksum_algorithm(ChecksumAlgorithm::Sha256);
             let request = request.set_object_lock_mode(mode).set_object_lock_retain_until_date(until);
             let Err(error) = request.body(ByteStream::from(body.clone())).send().await else {
                 return Ok(Made::new(self, name, own));
@@ -136,7 +139,7 @@ impl S3 {
         error: &SdkError<E>,
     ) -> Settled
     where
-        E: ProvideErrorMetadata + RequestId,
+        E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
     {
         let (conflict, error) = (condition_failed(error), explain(call, error));
         if !conflict && error.code() != Code::ObjectStoreUnavailable {

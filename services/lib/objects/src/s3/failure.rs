@@ -1,6 +1,7 @@
 //! What a failed call of S3 means here. Of an answer only its error's name, its status and the request's
 //! id are kept.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
@@ -84,10 +85,11 @@ fn meaning(call: Call, name: &str, status: u16) -> (Code, &'static str) {
         ("NoSuchBucket", _) => (Code::ObjectStoreDenied, "bucket"),
         (_, 404) if call.asks_for_an_object() => (Code::ObjectMissing, "object"),
         (_, 404) if call == Call::HeadBucket => (Code::ObjectStoreDenied, "bucket"),
-        (_, 412) => (Code::ObjectExists, "object"),
+        ("PreconditionFailed", _) | (_, 412) => (Code::ObjectExists, "object"),
         ("InvalidRange", _) | (_, 416) => (Code::ObjectIncomplete, "object"),
         (name, _) if PASSING.contains(&name) => (Code::ObjectStoreUnavailable, call.name()),
-        (_, 408 | 429 | 500..) => (Code::ObjectStoreUnavailable, call.name()),
+        // A success with an error in it, or that cannot be read, is none.
+        (_, ..300 | 408 | 429 | 500..) => (Code::ObjectStoreUnavailable, call.name()),
         ("PermanentRedirect" | "AuthorizationHeaderMalformed", _) | (_, 300..400) => {
             (Code::ObjectStoreDenied, "region of the bucket")
         }
@@ -105,7 +107,7 @@ fn meaning(call: Call, name: &str, status: u16) -> (Code, &'static str) {
 /// A failed call as the store's own error.
 pub(super) fn explain<E>(call: Call, error: &SdkError<E>) -> Error
 where
-    E: ProvideErrorMetadata + RequestId,
+    E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
 {
     let status = status(error);
     let unanswered = |what: &str| (what.to_owned(), Code::ObjectStoreUnavailable, call.name());
@@ -117,11 +119,10 @@ where
         }
         SdkError::TimeoutError(_) => unanswered("no answer in time"),
         SdkError::DispatchFailure(failed) if failed.is_timeout() => unanswered("no answer in time"),
-        SdkError::DispatchFailure(failed) if failed.is_io() => unanswered("no connection, or a torn one"),
-        // Nothing was sent: the credentials' chain gave none.
-        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
-            ("no request could be made".to_owned(), Code::ObjectStoreUnavailable, "credentials")
+        error if without_credentials(error) => {
+            ("no credentials were found".to_owned(), Code::ObjectStoreUnavailable, "credentials")
         }
+        SdkError::DispatchFailure(_) => unanswered("no connection, or a torn one"),
         _ => unanswered("an answer that cannot be read"),
     };
     let request = error.request_id().map(clean).unwrap_or_default();
@@ -135,7 +136,7 @@ pub(super) fn status<E>(error: &SdkError<E>) -> u16 {
 
 /// Whether the answer says that a condition does not hold: the name is taken, or being taken.
 pub(super) fn condition_failed<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    matches!(status(error), 409 | 412)
+    matches!(status(error), 409 | 412) || error.code() == Some("PreconditionFailed")
 }
 
 /// Whether S3 says that the bucket has no Object Lock; other makers' may not know the question.
@@ -155,6 +156,11 @@ pub(super) fn torn(call: Call) -> Error {
 /// What an answer must have and has not.
 pub(super) fn incomplete(call: Call) -> Error {
     Error::new(Code::ObjectStoreUnavailable).at(call.name())
+}
+
+/// Whether nothing was sent because the chain of credentials gave none.
+fn without_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<CredentialsError>())
 }
 
 /// A name or an id as a log may show it, whatever the server wrote there.

@@ -160,8 +160,8 @@ pub const TABLES: &[Table] = &[
             ("state", Technical),
             ("travelling", Technical),
             ("transfer_id", Technical),
-            ("copy_id", Technical),
             ("registered_at", Technical),
+            ("copy_id", Technical),
         ],
     ),
     data(

@@ -1,0 +1,113 @@
+//! Two regions as processes whose keys are in KMS and whose objects are in S3: a record and its files are
+//! written, read back, and moved from one to the other.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use domicile_proto::transfer::v1::TransferState;
+use domicile_tests::aws::{ACCESS_KEY, Kind, REGION};
+use domicile_tests::world::moves::{attach, fetch, reaches};
+use domicile_tests::world::{Outcome, World, Written, executable};
+
+use super::Cloud;
+
+/// A region's key and bucket.
+struct Place {
+    bucket: String,
+    key: String,
+}
+
+impl Place {
+    async fn new(cloud: &Cloud) -> Self {
+        Self { bucket: cloud.bucket_with_versions().await, key: cloud.key().await }
+    }
+
+    /// The files that tell `up` of it.
+    fn files(&self, region: &str, endpoint: &str) -> Outcome<[((String, String), toml::Table); 2]> {
+        let keys = format!(
+            "provider = \"aws\"\nkey_id = \"{}\"\nendpoint = \"{endpoint}\"\nattempt = \"10s\"",
+            self.key
+        );
+        let keys = format!("{keys}\ntotal = \"30s\"");
+        let objects = format!(
+            "provider = \"s3\"\nbucket = \"{}\"\nregion = \"{REGION}\"\nendpoint = \"{endpoint}\"\n\
+             path_style = true\nprefix = \"{region}\"\npart_bytes = 5242880",
+            self.bucket
+        );
+        let name = |file: &str| (region.to_owned(), file.to_owned());
+        Ok([(name("keys.toml"), keys.parse()?), (name("objects.toml"), objects.parse()?)])
+    }
+}
+
+/// The executable, with credentials where the SDK's own chain looks for them first.
+fn with_credentials(folder: &Path) -> Outcome<std::path::PathBuf> {
+    let path = folder.join("domicile-with-credentials");
+    let (id, secret) = ACCESS_KEY;
+    let script = format!(
+        "#!/bin/sh\nexport AWS_ACCESS_KEY_ID='{id}' AWS_SECRET_ACCESS_KEY='{secret}'\nexec '{}' \"$@\"\n",
+        executable()?.display()
+    );
+    std::fs::write(&path, script)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+    Ok(path)
+}
+
+async fn a_record_lives_and_moves(kind: Kind) -> Outcome<()> {
+    let cloud = Cloud::new(kind);
+    let (eu, ca) = (Place::new(&cloud).await, Place::new(&cloud).await);
+    let endpoint = cloud.server.endpoint();
+    let files: BTreeMap<_, _> =
+        eu.files("eu", &endpoint)?.into_iter().chain(ca.files("ca", &endpoint)?).collect();
+    let within = tempfile::tempdir()?;
+    let plan = domicile_tests::world::Plan {
+        executable: with_credentials(within.path())?,
+        within: within.path().to_owned(),
+        regions: ["eu", "ca"].map(|region| (region.to_owned(), None)).into(),
+        absent: Vec::new(),
+        coordinator: true,
+        settings: toml::Table::new(),
+    };
+    let mut world = World::launch_with(plan, &files).await?;
+    for region in ["eu", "ca"] {
+        assert!(!world.home(region).join("kms.json").exists(), "no key file is made beside KMS");
+    }
+    let practice = world.practice("anders", "eu", &["ca"]).await?;
+    let patient = world.patient("eu", &practice, "clara").await?;
+    let mut written = Written::default();
+    written.fill(&practice.home, &patient.subject, 20, "before").await?;
+    let small = attach(&practice.home, &patient.subject, b"a small file").await?;
+    let large: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(11_000_000).collect();
+    let attached = attach(&practice.home, &patient.subject, &large).await?;
+    assert_eq!(fetch(&practice.home, &patient.subject, &attached).await?, large);
+    assert_eq!(cloud.versions(&eu.bucket).await, 2);
+
+    // What is in memory is gone with the process: the next one asks KMS.
+    world.kill("eu").await?;
+    world.restart("eu").await?;
+    assert_eq!(fetch(&practice.home, &patient.subject, &attached).await?, large);
+
+    let moving = patient.ask("ca").await?;
+    patient.consent(&moving).await?;
+    let operator = world.operator("ca").await?;
+    reaches(&operator, &moving.id, TransferState::Closed).await?;
+    let there = world.sign_in("ca", &practice.login).await?;
+    written.read_back(&there, &patient.subject).await?;
+    assert_eq!(fetch(&there, &patient.subject, &attached).await?, large);
+    assert_eq!(fetch(&there, &patient.subject, &small).await?, b"a small file");
+    // The old bucket has no version of it, the new one the record's objects and nothing of the journey.
+    assert_eq!((cloud.versions(&eu.bucket).await, cloud.unfinished(&eu.bucket).await), (0, 0));
+    assert_eq!((cloud.versions(&ca.bucket).await, cloud.unfinished(&ca.bucket).await), (2, 0));
+    world.verify(["eu", "ca"], &moving.id).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_lives_and_moves_on_moto() {
+    a_record_lives_and_moves(Kind::Moto).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_lives_and_moves_on_ministack() {
+    a_record_lives_and_moves(Kind::MiniStack).await.unwrap();
+}
