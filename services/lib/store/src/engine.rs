@@ -253,7 +253,8 @@ impl Engine {
 
     /// Waits for what runs and closes every connection.
     pub(crate) async fn close(&self) -> Result<()> {
-        for access in [Some(&self.reader), self.sequencer.as_ref(), Some(&self.writer)].into_iter().flatten() {
+        for access in [Some(&self.reader), self.sequencer.as_ref(), Some(&self.writer)].into_iter().flatten()
+        {
             access.close().await?;
         }
         Ok(())

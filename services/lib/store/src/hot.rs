@@ -65,8 +65,7 @@ impl Hot {
         let permit = tokio::time::timeout(self.acquire, Arc::clone(&self.permits).acquire_owned());
         let permit = permit.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
-        let lease =
-            |kept, fresh| Lease { kept: Some(kept), home: Arc::clone(self), fresh, _permit: permit };
+        let lease = |kept, fresh| Lease { kept: Some(kept), home: Arc::clone(self), fresh, _permit: permit };
         if let Some(kept) = self.at_hand() {
             return Ok(lease(kept, false));
         }
@@ -110,7 +109,11 @@ impl Hot {
     }
 
     /// The rows of one statement by itself. It only reads, so a connection that died at hand is no failure.
-    pub(crate) async fn rows(self: &Arc<Self>, sql: &str, values: Vec<Bound>) -> Result<Vec<PgRow>, sqlx::Error> {
+    pub(crate) async fn rows(
+        self: &Arc<Self>,
+        sql: &str,
+        values: Vec<Bound>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
         loop {
             let mut lease = self.take().await?;
             match lease.rows(sql, values.clone()).await {

@@ -58,9 +58,7 @@ impl Pool<'_> {
                 let hot = Hot::new(pool.clone(), self.connections.max(1), self.acquire);
                 Ok(Access { pool: SqlxPostgresConnector::from_sqlx_postgres_pool(pool), hot: Some(hot) })
             }
-            Backend::Sqlite => {
-                Ok(Access { pool: sqlite(&sqlite_path(self.url)?, self).await?, hot: None })
-            }
+            Backend::Sqlite => Ok(Access { pool: sqlite(&sqlite_path(self.url)?, self).await?, hot: None }),
         }
     }
 }

@@ -145,7 +145,12 @@ impl MigratorTrait for Data {
                 sqlite: guards::SQLITE,
                 postgres: guards::POSTGRES,
             }),
-            Box::new(Step { name: "0002_replicas", both: include_str!("replicas.sql"), sqlite: "", postgres: "" }),
+            Box::new(Step {
+                name: "0002_replicas",
+                both: include_str!("replicas.sql"),
+                sqlite: "",
+                postgres: "",
+            }),
             Box::new(Step { name: SCHEMA, both: "", sqlite: "", postgres: guards::SESSION }),
         ]
     }

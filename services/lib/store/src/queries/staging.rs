@@ -467,11 +467,11 @@ async fn rekey_together(
     rows: Vec<RekeyedRow>,
 ) -> Result<()> {
     by_keys(tx).await?;
-    let drop = "DELETE FROM staged_row s USING UNNEST($2::uuid[], $3::bigint[]) AS r(item_id, version) \
+    let travelled = "DELETE FROM staged_row s USING UNNEST($2::uuid[], $3::bigint[]) AS r(item_id, version) \
                 WHERE s.transfer_id = $1 AND s.item_id = r.item_id AND s.version = r.version";
     let mut values = values![transfer];
     values.extend(bulk::arrays(rows.iter().map(|row| [row.item.bind(), row.version.bind()]).collect())?);
-    tx.execute(drop, values).await?;
+    tx.execute(travelled, values).await?;
     let update = "UPDATE item i SET key_version = r.key_version, digest = r.digest, sealed = r.sealed \
                   FROM UNNEST($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[]) \
                     AS r(item_id, version, key_version, digest, sealed) \
@@ -481,22 +481,22 @@ async fn rekey_together(
     };
     let mut values = values![subject];
     values.extend(bulk::arrays(rows.into_iter().map(bound).collect())?);
-    tx.execute(update, values).await.map(std::mem::drop)
+    tx.execute(update, values).await.map(drop)
 }
 
 /// Makes PostgreSQL join by index for the rest of the transaction, whatever its statistics say.
 async fn by_keys(tx: &Tx) -> Result<()> {
     let sql = "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), \
                set_config('enable_seqscan', 'off', true)";
-    tx.rows(sql, Vec::new()).await.map(std::mem::drop)
+    tx.rows(sql, Vec::new()).await.map(drop)
 }
 
 async fn rekey_each(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: Vec<RekeyedRow>) -> Result<()> {
     let update = "UPDATE item SET key_version = $4, digest = $5, sealed = $6 \
                   WHERE item_id = $1 AND version = $2 AND subject_id = $3 AND sealed IS NULL";
-    let drop = "DELETE FROM staged_row WHERE transfer_id = $1 AND item_id = $2 AND version = $3";
+    let travelled = "DELETE FROM staged_row WHERE transfer_id = $1 AND item_id = $2 AND version = $3";
     for row in rows {
-        tx.execute(drop, values![transfer, row.item, row.version]).await?;
+        tx.execute(travelled, values![transfer, row.item, row.version]).await?;
         let values = values![row.item, row.version, subject, row.key_version, row.digest.0, row.sealed];
         tx.execute(update, values).await?;
     }
