@@ -1,5 +1,7 @@
 //! The standard record's move, in turn with the pipelines that somebody would write instead.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use domicile_tests::world::Outcome;
 use serde_json::json;
@@ -38,8 +40,15 @@ pub(crate) async fn run(common: &Common, args: &TransferArgs) -> Outcome<Vec<Mea
     let pipelines = Pipelines::prepare(&stage, &common.folder()).await?;
     let mut record = Record::filled(&stage, "standard", shape).await?;
     let [mut adopted, mut closed, mut age, mut rclone] = [const { Vec::new() }; 4];
+    let (mut states, mut cpu) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..args.rounds {
+        let before = stage.cpu()?;
         let times = record.travel(&stage).await?;
+        let spent = stage.cpu()?.into_iter().map(|(name, after)| (name, after - before[name]));
+        spent.for_each(|(name, spent)| cpu.entry(name).or_insert_with(Vec::new).push(spent));
+        for (state, after) in times.states {
+            states.entry(state).or_insert_with(Vec::new).push(after.as_secs_f64());
+        }
         adopted.push(times.adopted.as_secs_f64());
         closed.push(times.closed.as_secs_f64());
         age.push(pipelines.run(&stage, &record, Objects::Age).await?.as_secs_f64());
@@ -56,7 +65,7 @@ pub(crate) async fn run(common: &Common, args: &TransferArgs) -> Outcome<Vec<Mea
     let figures = [&adopted, &closed, &age, &rclone].map(|figures| median(figures));
     let [to_adopted, to_closed, with_age, with_rclone] = figures;
     let seconds = |figure: f64| format!("{figure:.2} s");
-    let lines = vec![
+    let mut lines = vec![
         ("consented until adopted".to_owned(), seconds(to_adopted)),
         ("consented until closed".to_owned(), seconds(to_closed)),
         ("(a) COPY, zstd, age".to_owned(), seconds(with_age)),
@@ -64,7 +73,18 @@ pub(crate) async fn run(common: &Common, args: &TransferArgs) -> Outcome<Vec<Mea
         ("until closed / (a)".to_owned(), format!("{:.2}", to_closed / with_age)),
         ("until adopted / (b)".to_owned(), format!("{:.2}", to_adopted / with_rclone)),
     ];
+    let mut median_states = BTreeMap::new();
+    for (state, after) in &states {
+        let name = state.as_str_name().trim_start_matches("TRANSFER_STATE_").to_lowercase();
+        lines.push((format!("  {name}, after"), seconds(median(after))));
+        median_states.insert(name, median(after));
+    }
+    for (name, spent) in &cpu {
+        lines.push((format!("  CPU of {name}"), seconds(median(spent))));
+    }
     let json = json!({
+        "states_s": median_states,
+        "cpu_s": cpu.iter().map(|(name, spent)| (*name, median(spent))).collect::<BTreeMap<_, _>>(),
         "bytes": shape.bytes(),
         "adopted_s": adopted,
         "closed_s": closed,
