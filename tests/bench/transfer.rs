@@ -10,7 +10,8 @@ use crate::latency::median;
 use crate::out::{Common, Measured, mib};
 use crate::pipelines::{Objects, Pipelines};
 use crate::record::{Record, Shape};
-use crate::stage::Stage;
+use crate::stage::{DATABASE, MOVING, Stage};
+use crate::statements;
 
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
@@ -27,6 +28,9 @@ pub(crate) struct TransferArgs {
     /// How often each is measured, in turn.
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
+    /// Move it once more at the end and show what both clusters were asked.
+    #[arg(long)]
+    pub(crate) statements: bool,
 }
 
 /// Measures and shows.
@@ -54,6 +58,7 @@ pub(crate) async fn run(common: &Common, args: &TransferArgs) -> Outcome<Vec<Mea
         age.push(pipelines.run(&stage, &record, Objects::Age).await?.as_secs_f64());
         rclone.push(pipelines.run(&stage, &record, Objects::Rclone).await?.as_secs_f64());
     }
+    let asked = if args.statements { asked(&stage, &mut record).await? } else { Vec::new() };
     stage.close().await?;
     let name = format!(
         "transfer of {} items of 500 B and {} attachments, {} in all; median of {}",
@@ -82,6 +87,7 @@ pub(crate) async fn run(common: &Common, args: &TransferArgs) -> Outcome<Vec<Mea
     for (name, spent) in &cpu {
         lines.push((format!("  CPU of {name}"), seconds(median(spent))));
     }
+    lines.extend(asked);
     let json = json!({
         "states_s": median_states,
         "cpu_s": cpu.iter().map(|(name, spent)| (*name, median(spent))).collect::<BTreeMap<_, _>>(),
@@ -94,4 +100,23 @@ pub(crate) async fn run(common: &Common, args: &TransferArgs) -> Outcome<Vec<Mea
         "adopted_to_rclone": to_adopted / with_rclone,
     });
     Ok(vec![Measured { name, lines, json }])
+}
+
+/// One more move, with every statement counted that took a cluster 20 ms or more in all.
+async fn asked(stage: &Stage, record: &mut Record) -> Outcome<Vec<(String, String)>> {
+    for region in MOVING {
+        statements::begin(stage.cluster(region)?)?;
+    }
+    record.travel(stage).await?;
+    let mut lines = Vec::new();
+    for region in MOVING {
+        let counted = statements::end(stage.cluster(region)?, DATABASE)?;
+        let role = if region == record.home { "destination" } else { "source" };
+        let total = format!("{} queries, {} transactions", counted.queries, counted.commits);
+        lines.push((format!("  asked of the {role}"), total));
+        for (query, calls, mean) in counted.top.iter().filter(|(_, calls, mean)| calls * mean >= 20.0) {
+            lines.push((format!("    {:.0} ms in {calls} calls", calls * mean), query.clone()));
+        }
+    }
+    Ok(lines)
 }
