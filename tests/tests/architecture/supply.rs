@@ -8,8 +8,15 @@ use super::none;
 use super::workspace::root;
 
 /// The files that tell people or machines which commands to run.
-const TELLING: [&str; 6] =
-    ["README.md", "justfile", ".ci/run", "tests/run", "docs/operations.md", "docs/supply-chain.md"];
+const TELLING: [&str; 7] = [
+    "README.md",
+    "justfile",
+    ".ci/run",
+    "tests/run",
+    "docs/operations.md",
+    "docs/performance.md",
+    "docs/supply-chain.md",
+];
 
 /// Subcommands of cargo that resolve dependencies and take `--locked`.
 const RESOLVING: [&str; 10] =
