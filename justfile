@@ -44,3 +44,8 @@ dist: sbom
 # Write the pages of the error codes anew after a change of the code table.
 error-pages:
     DOMICILE_BLESS=1 cargo test --locked -p domicile-tests --test error_codes
+
+# Measure this machine: writes, reads, transfers, freeze, memory; about a quarter of an hour (docs/performance.md).
+bench *ARGS="all":
+    cargo build --release --locked -p domicile -p domicile-tests --bins
+    target/release/domicile-bench {{ ARGS }}

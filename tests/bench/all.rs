@@ -30,7 +30,8 @@ pub(crate) async fn run(common: &Common, args: &AllArgs) -> Outcome<Vec<Measured
         all.extend(load::run(common, &load).await?);
     }
     common.note("transfer")?;
-    let transfer = TransferArgs { items: 20_000, attachments: 50, attachment_mib: 4, rounds: 5 };
+    let transfer =
+        TransferArgs { items: 20_000, attachments: 50, attachment_mib: 4, rounds: 5, statements: false };
     all.extend(transfer::run(common, &transfer).await?);
     common.note("freeze")?;
     let freeze =

@@ -1,6 +1,6 @@
 //! What every measurement is told, and how its figures are shown.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -21,6 +21,9 @@ pub(crate) struct Common {
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
+    /// Print tables as docs/performance.md has them.
+    #[arg(long, global = true, conflicts_with = "json")]
+    markdown: bool,
 }
 
 /// The figures of one measurement.
@@ -78,16 +81,35 @@ impl Common {
             writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
             return Ok(());
         }
-        for (name, value) in conditions.as_object().into_iter().flatten() {
-            writeln!(out, "{name:<12} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))?;
-        }
+        let conditions: Vec<(String, String)> = conditions
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| {
+                (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            })
+            .collect();
+        self.table(&mut out, "conditions", &conditions)?;
         for one in measured {
-            writeln!(out, "\n{}", one.name)?;
-            for (name, figure) in &one.lines {
-                writeln!(out, "  {name:<44} {figure}")?;
-            }
+            self.table(&mut out, &one.name, &one.lines)?;
         }
         Ok(())
+    }
+
+    fn table(&self, out: &mut impl Write, name: &str, lines: &[(String, String)]) -> Outcome<()> {
+        if self.markdown {
+            writeln!(out, "| {name} | |\n|---|---|")?;
+        } else {
+            writeln!(out, "{name}")?;
+        }
+        for (name, figure) in lines {
+            if self.markdown {
+                writeln!(out, "| {} | {figure} |", name.trim())?;
+            } else {
+                writeln!(out, "  {name:<50} {figure}")?;
+            }
+        }
+        Ok(writeln!(out)?)
     }
 }
 

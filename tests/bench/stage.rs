@@ -7,6 +7,7 @@ use domicile_cli::Client;
 use domicile_tests::world::{Outcome, Plan, Practice, World};
 
 use crate::cluster::Cluster;
+use crate::machine;
 use crate::out::Common;
 
 /// The regions between which records move; each has a cluster.
@@ -69,6 +70,20 @@ impl Stage {
     /// A region's cluster.
     pub(crate) fn cluster(&self, region: &str) -> Outcome<&Cluster> {
         self.clusters.get(region).ok_or_else(|| format!("no cluster in {region}").into())
+    }
+
+    /// Processor seconds so far of both regions, the coordinator and both clusters.
+    pub(crate) fn cpu(&self) -> Outcome<BTreeMap<&'static str, f64>> {
+        let mut spent = BTreeMap::new();
+        for name in [MOVING[0], MOVING[1], "coordinator"] {
+            let pid = self.world.pid(name).ok_or_else(|| format!("{name} has ended"))?;
+            spent.insert(name, machine::cpu(pid)?);
+        }
+        for (region, cluster) in &self.clusters {
+            let name = if *region == MOVING[0] { "eu's PostgreSQL" } else { "ca's PostgreSQL" };
+            spent.insert(name, machine::cpu_of_tree(cluster.pid()?)?);
+        }
+        Ok(spent)
     }
 
     /// Stops everything.

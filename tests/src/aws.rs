@@ -56,8 +56,16 @@ impl Kind {
 pub struct Server {
     port: u16,
     /// Ends when its standard input does.
-    _pipe: ChildStdin,
-    _child: Child,
+    pipe: Option<ChildStdin>,
+    child: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its standard input ends with this; a moment later it does.
+        drop(self.pipe.take());
+        drop(self.child.wait());
+    }
 }
 
 impl Server {
@@ -80,7 +88,11 @@ impl Server {
         Ok(server)
     }
 
-    fn start(kind: Kind) -> Result<Self, Failed> {
+    /// A server of one test alone; it ends when dropped.
+    ///
+    /// # Errors
+    /// When it is not installed or does not start.
+    pub fn start(kind: Kind) -> Result<Self, Failed> {
         let python = python()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers").join("serve.py");
         let not_started = |error| Failed::NotStarted(kind.name(), error);
@@ -98,7 +110,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line).map_err(not_started)?;
         let port = line.trim().parse().map_err(|_| Failed::Ended(kind.name()))?;
-        Ok(Self { port, _pipe: pipe, _child: child })
+        Ok(Self { port, pipe: Some(pipe), child })
     }
 
     /// Its port on 127.0.0.1.

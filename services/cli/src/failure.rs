@@ -52,7 +52,7 @@ impl Failure {
     #[must_use]
     pub fn file(path: &Path, cause: &std::io::Error) -> Self {
         let advice = "Check that the path exists and that you may use it.";
-        Self::local(format!("{}: {}", path.display(), cause.kind()), advice)
+        Self::local(format!("{}: {}", path.display(), reason(cause)), advice)
     }
 
     /// The exit code.
@@ -149,6 +149,16 @@ impl std::error::Error for Failure {}
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Service(error)
+    }
+}
+
+/// Why a file cannot be read or written, in words a person uses; never the system's own text, which may
+/// name more than the path.
+#[must_use]
+pub fn reason(cause: &std::io::Error) -> String {
+    match cause.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        kind => kind.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, reason};
 
 /// The file's name in a deployment's folder.
 pub const FILE: &str = "client.toml";
@@ -48,7 +48,7 @@ impl ClientFile {
         let path = folder.join(FILE);
         let text = std::fs::read_to_string(&path).map_err(|cause| {
             Failure::local(
-                format!("{}: {}", path.display(), cause.kind()),
+                format!("{}: {}", path.display(), reason(&cause)),
                 "Name the folder of a deployment that `domicile up` has started, or use --endpoint and --ca.",
             )
         })?;

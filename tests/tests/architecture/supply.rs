@@ -8,8 +8,15 @@ use super::none;
 use super::workspace::root;
 
 /// The files that tell people or machines which commands to run.
-const TELLING: [&str; 6] =
-    ["README.md", "justfile", ".ci/run", "tests/run", "docs/operations.md", "docs/supply-chain.md"];
+const TELLING: [&str; 7] = [
+    "README.md",
+    "justfile",
+    ".ci/run",
+    "tests/run",
+    "docs/operations.md",
+    "docs/performance.md",
+    "docs/supply-chain.md",
+];
 
 /// Subcommands of cargo that resolve dependencies and take `--locked`.
 const RESOLVING: [&str; 10] =
@@ -47,11 +54,10 @@ fn an_unlocked_command_is_found() {
 /// Crates from a registry whose sources an executable names, as panics do: name and version. Texts lie in
 /// it end to end, so only what reads as a version and is followed by the folder of sources counts.
 fn traces(executable: &[u8]) -> BTreeSet<String> {
-    const BEFORE: &[u8] = b"/registry/src/";
     let mut found = BTreeSet::new();
-    let places = executable.windows(BEFORE.len()).enumerate().filter(|(_, window)| *window == BEFORE);
-    for (at, _) in places {
-        let rest = &executable[at + BEFORE.len()..executable.len().min(at + 300)];
+    let sources = aho_corasick::AhoCorasick::new(["/registry/src/"]).unwrap();
+    for place in sources.find_iter(executable) {
+        let rest = &executable[place.end()..executable.len().min(place.end() + 300)];
         let mut folders = rest.split(|byte| *byte == b'/').skip(1);
         let (folder, sources) = (folders.next().unwrap_or_default(), folders.next());
         let folder = std::str::from_utf8(folder).ok().filter(|folder| versioned(folder));

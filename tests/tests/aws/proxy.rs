@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     pub(crate) place: String,
     /// KMS's operation, or nothing.
     pub(crate) operation: String,
+    /// The Object Lock it asks for: its mode and its end.
+    pub(crate) lock: Option<(String, String)>,
 }
 
 impl Seen {
@@ -131,11 +133,13 @@ fn cut<T>() -> io::Result<T> {
 }
 
 async fn handle(request: Request<Incoming>, state: Arc<State>) -> io::Result<Answer> {
-    let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok());
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let target = header("x-amz-target");
     let seen = Seen {
         method: request.method().clone(),
         place: request.uri().to_string(),
-        operation: target.and_then(|target| target.split('.').nth(1)).unwrap_or_default().to_owned(),
+        operation: target.as_deref().and_then(|it| it.split('.').nth(1)).unwrap_or_default().to_owned(),
+        lock: header("x-amz-object-lock-mode").zip(header("x-amz-object-lock-retain-until-date")),
     };
     let deed = (state.rule.lock().unwrap())(&seen);
     state.seen.lock().unwrap().push(seen);

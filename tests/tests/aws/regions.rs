@@ -2,13 +2,13 @@
 //! written, read back, and moved from one to the other.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use domicile_proto::transfer::v1::TransferState;
 use domicile_tests::aws::{ACCESS_KEY, Kind, REGION};
 use domicile_tests::world::moves::{attach, fetch, reaches};
-use domicile_tests::world::{Outcome, World, Written, executable};
+use domicile_tests::world::{Outcome, World, Written, executable, run_with};
 
 use super::Cloud;
 
@@ -100,6 +100,25 @@ async fn a_record_lives_and_moves(kind: Kind) -> Outcome<()> {
     assert_eq!((cloud.versions(&ca.bucket).await, cloud.unfinished(&ca.bucket).await), (2, 0));
     world.verify(["eu", "ca"], &moving.id).await?;
     Ok(())
+}
+
+/// Nobody starts without credentials; who starts it is told what is missing.
+#[tokio::test]
+async fn without_credentials_nothing_starts() {
+    let within = tempfile::tempdir().unwrap();
+    let path = within.path().join("domicile-without-credentials");
+    let nothing = "env -i AWS_EC2_METADATA_DISABLED=true HOME=/nonexistent";
+    let script = format!("#!/bin/sh\nexec {nothing} '{}' \"$@\"\n", executable().unwrap().display());
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let home = within.path().join("deployment").join("eu");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&home).unwrap();
+    let key = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    std::fs::write(home.join("keys.toml"), format!("provider = \"aws\"\nkey_id = \"{key}\"\n")).unwrap();
+    let folder = within.path().join("deployment").display().to_string();
+    let prepared = run_with(&path, &["up", "--data", &folder, "--regions", "eu,ca", "--prepare"]).await;
+    let said = prepared.unwrap_err().to_string();
+    assert!(said.contains("DOM-KEY-001") && said.contains("credentials"), "{said}");
 }
 
 #[tokio::test]

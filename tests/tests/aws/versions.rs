@@ -9,8 +9,10 @@ use domicile_tests::clock::TestClock;
 use domicile_types::Code;
 use futures::StreamExt as _;
 use futures::stream;
+use hyper::Method;
 
 use super::multipart::MIB;
+use super::proxy::{Proxy, Seen};
 use super::{Cloud, content, name, objects, open_bucket, pieces, read};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -50,33 +52,47 @@ async fn deleting_leaves_no_version_on_ministack() {
     deleting_leaves_no_version(Kind::MiniStack).await;
 }
 
-/// Ready for what must stay: whole objects and those in parts are locked at their creation, until their time.
-/// (moto locks nothing that goes up in parts.)
+/// Ready for what must stay: an object that is locked at its creation stays until its time.
 #[tokio::test]
 async fn a_locked_object_stays() {
-    let cloud = Cloud::new(Kind::MiniStack);
+    let cloud = Cloud::new(Kind::Moto);
     let bucket = cloud.bucket_with_lock().await;
     let store = cloud.store(&bucket).await;
-    for (mode, length) in [(LockMode::Compliance, 10), (LockMode::Governance, 6 * MIB)] {
+    let modes = [(LockMode::Compliance, "COMPLIANCE"), (LockMode::Governance, "GOVERNANCE")];
+    for (at, (mode, word)) in modes.into_iter().enumerate() {
         let locked = store.clone().locked(Lock { mode, retention: DAY });
-        let name = name(if length < MIB { "tile/small" } else { "tile/large" });
-        locked.create(&name, pieces(&content(length), MIB)).await.unwrap();
+        let name = name(&format!("tile/{at}"));
+        locked.create(&name, pieces(&content(10), 10)).await.unwrap();
         let error = locked.delete(&name).await.unwrap_err();
         assert_eq!((error.code(), error.place()), (Code::ObjectStoreDenied, Some("bucket policy or lock")));
-        assert!(read(&store, &name).await.unwrap() == content(length));
+        assert!(read(&store, &name).await.unwrap() == content(10));
         let key = format!("objects-of/this-region/{name}");
         let kept = cloud.s3.head_object().bucket(&bucket).key(key).send().await.unwrap();
         let until = kept.object_lock_retain_until_date.unwrap().secs();
         let now = cloud.ctx.now().seconds();
         assert!((now + 86_000..=now + 86_400).contains(&until));
-        assert_eq!(
-            kept.object_lock_mode.unwrap().as_str(),
-            if length < MIB { "COMPLIANCE" } else { "GOVERNANCE" }
-        );
+        assert_eq!(kept.object_lock_mode.unwrap().as_str(), word);
     }
     // What is not locked can be erased, in the same bucket.
     store.create(&name("record"), pieces(&content(3), 3)).await.unwrap();
     store.delete(&name("record")).await.unwrap();
+}
+
+/// Neither server locks what goes up in parts, so the request is looked at: it asks for the lock at its
+/// beginning, as S3 wants it.
+#[tokio::test]
+async fn what_goes_up_in_parts_asks_for_its_lock() {
+    let cloud = Cloud::new(Kind::Moto);
+    let bucket = cloud.bucket_with_lock().await;
+    let proxy = Proxy::new(cloud.server.port()).await;
+    let lock = Lock { mode: LockMode::Compliance, retention: DAY };
+    let store = open_bucket(&objects(&bucket, &proxy.endpoint())).await.unwrap().locked(lock);
+    store.create(&name("tile"), pieces(&content(6 * MIB), MIB)).await.unwrap();
+    let begins = |seen: &Seen| seen.is(&Method::POST, "?uploads");
+    let asks = |seen: &Seen| {
+        seen.lock.as_ref().is_some_and(|(mode, until)| mode == "COMPLIANCE" && until.len() > 18)
+    };
+    assert_eq!((proxy.count(begins), proxy.count(|seen| begins(seen) && asks(seen))), (1, 1));
 }
 
 /// What is erased by the record's law may not lie where nothing can be erased.

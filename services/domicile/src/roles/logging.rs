@@ -8,25 +8,36 @@ use domicile_config::LogSettings;
 use domicile_config::shared::LogFormat;
 use domicile_telemetry::Telemetry;
 use domicile_telemetry::trace::TARGET;
+use tracing::Subscriber;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
 /// Starts the log.
 pub(crate) fn start(settings: &LogSettings, telemetry: Option<&Telemetry>) -> Result<()> {
-    let collected = match telemetry {
-        Some(telemetry) => Some(telemetry.layer(filter(settings)?)),
-        None => None,
-    };
+    // Not an `Option` of a layer: one of tracing-subscriber 0.3 does not hear of its dispatcher, without
+    // which records would not know their trace.
+    match telemetry {
+        None => lines(settings, registry()),
+        Some(telemetry) => lines(settings, registry().with(telemetry.layer(filter(settings)?))),
+    }
+}
+
+/// Lines on standard error, of what `subscriber` sees.
+fn lines<S>(settings: &LogSettings, subscriber: S) -> Result<()>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
     // The collector's spans have no place in the log's lines.
-    let lines = filter(settings)?.and(filter_fn(|meta| meta.target() != TARGET));
+    let shown = filter(settings)?.and(filter_fn(|meta| meta.target() != TARGET));
     let log = fmt::layer().with_writer(std::io::stderr);
     let started = match settings.format {
-        LogFormat::Json => registry().with(collected).with(log.json().with_filter(lines)).try_init(),
+        LogFormat::Json => subscriber.with(log.json().with_filter(shown)).try_init(),
         LogFormat::Text => {
             let log = log.with_ansi(std::io::stderr().is_terminal());
-            registry().with(collected).with(log.with_filter(lines)).try_init()
+            subscriber.with(log.with_filter(shown)).try_init()
         }
     };
     started.map_err(|_| Failure::local("the log was started twice", "Report this."))

@@ -4,6 +4,8 @@
 //! names region, purpose, practice and transfer. A call is tried again, with a jittered wait, while it is
 //! throttled or unanswered: within the attempts and the time of the settings. What KMS refuses is refused
 //! at once.
+//!
+//! What comes out of here is wiped when it is dropped; the SDK's own buffers are not.
 
 mod failure;
 
@@ -11,7 +13,7 @@ use std::future::Future;
 
 use async_trait::async_trait;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_kms::config::timeout::TimeoutConfig;
 use aws_sdk_kms::config::{BehaviorVersion, Region, SharedCredentialsProvider};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
@@ -80,6 +82,8 @@ impl AwsKeys {
             .region(region(settings))
             .credentials_provider(credentials)
             .retry_config(tries)
+            // A budget of tries of its own: the SDK's would be shared with other clients of the process.
+            .retry_partition(RetryPartition::custom("domicile-kms").build())
             .timeout_config(times.build());
         config.set_endpoint_url(settings.endpoint.clone());
         let service = Self { client: Client::from_conf(config.build()), key_id: settings.key_id.clone() };

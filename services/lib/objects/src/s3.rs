@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
@@ -182,6 +182,8 @@ fn config(settings: &S3Settings, credentials: SharedCredentialsProvider) -> Conf
         .region(region(settings))
         .credentials_provider(credentials)
         .retry_config(tries)
+        // A budget of tries of its own: the SDK's would be shared with other clients of the process.
+        .retry_partition(RetryPartition::custom("domicile-s3").build())
         .timeout_config(times.build())
         .force_path_style(settings.path_style)
         // Each request brings its own SHA-256; what is read is sealed and proves itself.

@@ -15,6 +15,7 @@ use opentelemetry_sdk::logs::{BatchConfigBuilder as LogBatches, BatchLogProcesso
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchConfigBuilder as SpanBatches, BatchSpanProcessor, SdkTracerProvider};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::{EnvFilter, Registry};
@@ -121,19 +122,15 @@ impl Telemetry {
     pub async fn shutdown(self) {
         trace::switch(false);
         let Self { spans, metrics, logs, queues, shutdown } = self;
-        let ending = [
-            tokio::task::spawn_blocking(move || spans.shutdown_with_timeout(shutdown).is_ok()),
-            tokio::task::spawn_blocking(move || logs.shutdown_with_timeout(shutdown).is_ok()),
-            tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(shutdown).is_ok()),
+        // Metrics last: they tell what became of the others.
+        let half = shutdown / 2;
+        let first = [
+            tokio::task::spawn_blocking(move || spans.shutdown_with_timeout(half).is_ok()),
+            tokio::task::spawn_blocking(move || logs.shutdown_with_timeout(half).is_ok()),
         ];
-        let ended = async {
-            let mut all = true;
-            for end in ending {
-                all &= end.await.unwrap_or(false);
-            }
-            all
-        };
-        let complete = tokio::time::timeout(shutdown, ended).await.unwrap_or(false);
+        let mut complete = ended(first, half).await;
+        let last = [tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(half).is_ok())];
+        complete &= ended(last, half).await;
         for (signal, gate) in [("traces", &queues.spans), ("logs", &queues.logs)] {
             let (dropped, failed) = (gate.dropped(), gate.failed());
             if dropped > 0 || failed > 0 {
@@ -144,6 +141,18 @@ impl Telemetry {
             tracing::warn!("telemetry ended before everything was sent");
         }
     }
+}
+
+/// Whether all of them have ended well, after `limit` at the latest.
+async fn ended<const N: usize>(tasks: [JoinHandle<bool>; N], limit: Duration) -> bool {
+    let all = async {
+        let mut all = true;
+        for task in tasks {
+            all &= task.await.unwrap_or(false);
+        }
+        all
+    };
+    tokio::time::timeout(limit, all).await.unwrap_or(false)
 }
 
 fn resource(settings: &Settings) -> Resource {

@@ -160,6 +160,7 @@ impl Cache {
         state.generation += 1;
         state.entries.retain(|slot, _| !gone(slot));
         state.by_age.retain(|_, slot| !gone(slot));
+        metrics::key_cache_size(state.entries.len());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -220,7 +221,9 @@ async fn sweep(cache: Weak<Mutex<State>>) {
         let next = {
             let Some(state) = cache.upgrade() else { return };
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            match state.expire(Instant::now()) {
+            let next = state.expire(Instant::now());
+            metrics::key_cache_size(state.entries.len());
+            match next {
                 Some(next) => next,
                 None => {
                     state.sweeping = false;
