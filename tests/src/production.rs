@@ -28,11 +28,10 @@ shared_buffers = 32MB
 password_encryption = 'scram-sha-256'
 ssl = on
 ssl_min_protocol_version = 'TLSv1.3'
-archive_mode = on
-archive_timeout = 1
 ";
 /// Nobody comes in without TLS.
-const ACCESS: &str = "hostssl all all 127.0.0.1/32 scram-sha-256\n";
+const ACCESS: &str = "hostssl all all 127.0.0.1/32 scram-sha-256\n\
+                      hostssl replication postgres 127.0.0.1/32 scram-sha-256\n";
 /// The roles of a region's operator; see docs/operations.md.
 const ROLES: [&str; 4] = ["domicile_owner", "domicile_app", "domicile_sequencer", "domicile_keys"];
 /// How long the server may take to start or to stop.
@@ -123,9 +122,8 @@ impl Cluster {
         private(&home.join("server.key"), &key)?;
         std::fs::write(home.join("server.crt"), certificate)?;
         let files = home.display();
-        let archive = format!("archive_command = 'cp %p {files}/archive/%f'\n");
         let tls = format!("ssl_cert_file = '{files}/server.crt'\nssl_key_file = '{files}/server.key'\n");
-        std::fs::write(home.join("settings"), format!("{SETTINGS}{archive}{tls}"))?;
+        std::fs::write(home.join("settings"), format!("{SETTINGS}{tls}"))?;
         std::fs::write(home.join("pg_hba.conf"), ACCESS)?;
         let script = home.join("cluster.sh");
         std::fs::write(&script, include_str!("production.sh"))?;
@@ -143,6 +141,8 @@ impl Cluster {
         for role in ROLES {
             cluster.sql("postgres", &format!("CREATE ROLE {role} LOGIN PASSWORD '{}'", cluster.password))?;
         }
+        // As docs/operations.md asks, for the copy of the log to be seen.
+        cluster.sql("postgres", "GRANT pg_read_all_stats TO domicile_app, domicile_keys")?;
         cluster.sql("postgres", "CREATE DATABASE domicile OWNER domicile_owner")?;
         Ok(cluster)
     }
@@ -191,7 +191,7 @@ impl Cluster {
     /// # Errors
     /// When it does not come.
     pub async fn home_of(&self, subject: &str) -> Outcome<()> {
-        let sql = format!("SELECT standing FROM residency WHERE subject_id = '{subject}'");
+        let sql = format!("SELECT lower(standing) FROM residency WHERE subject_id = '{subject}'");
         let until = Instant::now() + PATIENCE;
         while self.sql("domicile", &sql)? != "active" {
             if Instant::now() > until {

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod datamap;
 mod keys;
+mod replicas;
 mod scopes;
 mod startup;
 mod transactions;

@@ -34,6 +34,17 @@ const WRONG: &[(&str, Code, &str)] = &[
     ("ALTER TABLE consent DISABLE ROW LEVEL SECURITY", Code::DatabaseRoleUnsafe, "consent does not force"),
     ("CREATE TABLE notes (subject_id uuid)", Code::DatabaseRoleUnsafe, "notes does not force"),
     ("DROP POLICY session_subject ON session", Code::DatabaseRoleUnsafe, "policy session_subject on session"),
+    (
+        "ALTER POLICY item_subject ON item USING (true)",
+        Code::DatabaseRoleUnsafe,
+        "policy item_subject on item",
+    ),
+    (
+        "ALTER POLICY item_caseload_add ON item WITH CHECK (true)",
+        Code::DatabaseRoleUnsafe,
+        "item_caseload_add",
+    ),
+    ("ALTER POLICY session_lookup ON session TO domicile_wrong", Code::DatabaseRoleUnsafe, "session_lookup"),
     ("CREATE POLICY open ON item FOR SELECT USING (true)", Code::DatabaseRoleUnsafe, "policy open on item"),
     ("GRANT DELETE ON audit_entry TO domicile_app", Code::DatabaseRoleUnsafe, "DELETE on audit_entry"),
     (

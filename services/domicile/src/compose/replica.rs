@@ -74,7 +74,7 @@ impl Replica {
         if beaten.elapsed() >= BEAT {
             let from = Instant::now();
             let beat = self.store.write_unaudited("replica.beat", Scope::System, move |tx| {
-                Box::pin(replica::beat(tx, id, GONE))
+                Box::pin(replica::beat(tx, id, HOLD, GONE))
             });
             if beat.await? {
                 if beaten.elapsed() >= HOLD {
@@ -130,7 +130,7 @@ impl Replicas for Replica {
     async fn dropped(&self, asking: Uuid) -> Result<()> {
         let deadline = Instant::now() + HOLD * 2;
         loop {
-            let open = self.store.read("replica.open", Scope::System, move |tx| {
+            let open = self.store.write_unaudited("replica.open", Scope::System, move |tx| {
                 Box::pin(replica::drop_open(tx, asking, HOLD))
             });
             if open.await? == 0 {

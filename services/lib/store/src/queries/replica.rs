@@ -1,6 +1,8 @@
 //! The replicas of a region: who is there, and whose keys each of them still has to drop. Instants are
 //! the database's own, so that replicas whose clocks differ agree on who is there.
 
+use std::time::Duration;
+
 use domicile_types::{Code, Error, Result, Timestamp};
 use uuid::Uuid;
 
@@ -32,20 +34,19 @@ pub async fn join(tx: &Tx, replica: Uuid) -> Result<()> {
     tx.execute(sql, values![replica, now]).await.map(drop)
 }
 
-/// A sign of life; forgets replicas that gave none for `gone`. `false` when this one has been forgotten
-/// itself.
+/// A sign of life. Forgets what was asked of replicas that gave none for `hold`, who trust nothing in their
+/// memory any more, and after `gone` the replicas too. `false` when this one has been forgotten itself.
 ///
 /// # Errors
 /// [`Code::StoreUnavailable`].
-pub async fn beat(tx: &Tx, replica: Uuid, gone: std::time::Duration) -> Result<bool> {
+pub async fn beat(tx: &Tx, replica: Uuid, hold: Duration, gone: Duration) -> Result<bool> {
     let now = now(tx).await?;
     let sql = "UPDATE replica SET seen_at = $2 WHERE replica_id = $1";
     let known = tx.execute(sql, values![replica, now]).await? == 1;
-    let sql = "DELETE FROM replica WHERE seen_at < $1";
-    if tx.execute(sql, values![now.minus(gone)]).await? > 0 {
-        let orphans = "DELETE FROM key_drop WHERE replica_id NOT IN (SELECT replica_id FROM replica)";
-        tx.execute(orphans, values![]).await?;
-    }
+    tx.execute("DELETE FROM replica WHERE seen_at < $1", values![now.minus(gone)]).await?;
+    let idle =
+        "DELETE FROM key_drop WHERE replica_id NOT IN (SELECT replica_id FROM replica WHERE seen_at >= $1)";
+    tx.execute(idle, values![now.minus(hold)]).await?;
     Ok(known)
 }
 
@@ -96,13 +97,18 @@ pub async fn drop_done(tx: &Tx, replica: Uuid, done: &[(Uuid, Uuid)]) -> Result<
 }
 
 /// How many replicas may still hold the keys: those that have not said otherwise and gave a sign of
-/// life within `hold`, after which a replica no longer trusts its own memory.
+/// life within `hold`, after which a replica no longer trusts its own memory. With none, the asking is
+/// forgotten.
 ///
 /// # Errors
 /// [`Code::StoreUnavailable`].
-pub async fn drop_open(tx: &Tx, drop: Uuid, hold: std::time::Duration) -> Result<u64> {
+pub async fn drop_open(tx: &Tx, drop: Uuid, hold: Duration) -> Result<u64> {
     let since = now(tx).await?.minus(hold);
-    let sql = "SELECT COUNT(*) AS value FROM key_drop d WHERE d.drop_id = $1 AND EXISTS \
+    let sql = "SELECT COUNT(DISTINCT d.replica_id) AS value FROM key_drop d WHERE d.drop_id = $1 AND EXISTS \
                (SELECT 1 FROM replica r WHERE r.replica_id = d.replica_id AND r.seen_at >= $2)";
-    Ok(tx.scalar(sql, values![drop, since]).await?.unwrap_or(0))
+    let open = tx.scalar(sql, values![drop, since]).await?.unwrap_or(0);
+    if open == 0 {
+        tx.execute("DELETE FROM key_drop WHERE drop_id = $1", values![drop]).await?;
+    }
+    Ok(open)
 }
