@@ -259,3 +259,13 @@ fn the_demonstration_holds() {
     let told: Value = serde_json::from_slice(&demo.stdout).unwrap_or_else(|_| panic!("{error}"));
     assert_eq!((demo.status.code(), &told["held"]), (Some(0), &Value::Bool(true)), "{told}");
 }
+
+/// The release, and the commit when whoever built it named one.
+#[test]
+fn the_executable_says_what_it_is() {
+    let said = Command::new(DOMICILE).arg("--version").output().unwrap();
+    let commit = option_env!("DOMICILE_COMMIT").filter(|commit| !commit.is_empty());
+    let source = commit.map_or("no commit named".to_owned(), |commit| format!("commit {commit}"));
+    let expected = format!("domicile {} ({source})\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), expected);
+}
