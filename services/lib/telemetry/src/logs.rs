@@ -116,3 +116,53 @@ impl Visit for Fields<'_> {
         self.add(field, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::logs::LoggerProvider as _;
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLoggerProvider};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SdkLogRecord>>>);
+
+    impl LogExporter for Kept {
+        async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+            self.0.lock().unwrap().extend(batch.iter().map(|(record, _)| record.clone()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_fields_on_the_list_leave_and_only_names() {
+        let kept = Kept::default();
+        let provider = SdkLoggerProvider::builder().with_simple_exporter(kept.clone()).build();
+        let subscriber = tracing_subscriber::registry().with(LogLayer::new(provider.logger("test")));
+        tracing::subscriber::with_default(subscriber, || {
+            let error = "Anna is not a number";
+            tracing::warn!(code = "DOM-GENERAL-002", %error, cause = ?error, place = "anna", rows = 3_u64, "refused");
+            tracing::info!(region = "Anna Schmidt", step = %"pull", ok = true, "told");
+        });
+        let records = kept.0.lock().unwrap();
+        let seen: Vec<Vec<(String, AnyValue)>> = records
+            .iter()
+            .map(|record| {
+                record.attributes_iter().map(|(key, value)| (key.to_string(), value.clone())).collect()
+            })
+            .collect();
+        let text = |value: &'static str| AnyValue::from(value.to_owned());
+        assert_eq!(
+            seen[0],
+            [("code".to_owned(), text("DOM-GENERAL-002")), ("rows".to_owned(), AnyValue::Int(3))]
+        );
+        assert_eq!(seen[1], [("step".to_owned(), text("pull"))]);
+        assert_eq!(records[0].body(), Some(&text("refused")));
+        assert_eq!(records[0].severity_number(), Some(Severity::Warn));
+        assert!(!format!("{records:?}").to_lowercase().contains("anna"));
+    }
+}

@@ -189,7 +189,40 @@ impl<E: LogExporter> LogExporter for Told<E> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use opentelemetry::KeyValue;
+    use opentelemetry::trace::{Span as _, Status, Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
     use super::*;
+
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Kept {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().extend(batch);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whatever_a_span_was_given_only_the_list_leaves() {
+        let kept = Kept::default();
+        let told = Told { inner: kept.clone(), gate: Gate::new("traces", 8) };
+        let provider = SdkTracerProvider::builder().with_simple_exporter(told).build();
+        let mut span = provider.tracer("test").start("Anna's appointment");
+        span.set_attribute(KeyValue::new("rpc.method", "PutItem"));
+        span.set_attribute(KeyValue::new("domicile.peer", "Anna Schmidt"));
+        span.set_attribute(KeyValue::new("subject", "anna"));
+        span.add_event("Anna called", Vec::new());
+        span.set_status(Status::error("no such client: Anna"));
+        span.end();
+        let exported = kept.0.lock().unwrap().pop().unwrap();
+        assert_eq!(exported.attributes, [KeyValue::new("rpc.method", "PutItem")]);
+        assert!(!format!("{exported:?}").to_lowercase().contains("anna"), "{exported:?}");
+    }
 
     #[test]
     fn what_does_not_fit_is_counted_and_what_left_makes_room() {
