@@ -2,6 +2,7 @@
 
 pub mod abuse;
 pub mod aws;
+pub mod canaries;
 pub mod clock;
 pub mod people;
 pub mod postgres;

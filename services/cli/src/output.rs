@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
+use crate::text;
 
 /// Where a command writes its answer.
 pub struct Output {
@@ -39,7 +40,8 @@ impl Output {
         if self.json { self.write(&format!("{}\n", value())) } else { self.text(&text()) }
     }
 
-    /// Writes text for people, with a final newline; nothing in JSON mode.
+    /// Writes text for people, with a final newline; nothing in JSON mode. Whatever somebody typed into it
+    /// moves no cursor and turns no direction of writing.
     ///
     /// # Errors
     /// [`Failure::ReaderGone`] when nobody reads any more.
@@ -48,7 +50,7 @@ impl Output {
             return Ok(());
         }
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        self.write(&format!("{text}{end}"))
+        self.write(&format!("{}{end}", text::safe(text)))
     }
 
     /// Writes bytes as they are: a download to standard output.
@@ -72,10 +74,10 @@ fn gone(cause: &io::Error) -> Failure {
     }
 }
 
-/// Writes a line to standard error. When even that is impossible there is nobody left to tell.
+/// Writes a line to standard error, fit for a terminal. When even that is impossible there is nobody left to tell.
 pub fn note(text: &str) {
     let mut err = io::stderr().lock();
-    writeln!(err, "{text}").ok();
+    writeln!(err, "{}", text::safe(text)).ok();
 }
 
 /// Tells a failure on standard error, as text or as JSON, and gives the exit code.

@@ -22,7 +22,9 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
 fn line<'a>(widths: &[usize], cells: impl Iterator<Item = &'a str>) -> String {
     let mut line = String::new();
     for (cell, width) in cells.zip(widths) {
-        // Padding by characters: `{:<width$}` does the same for text without wide characters.
+        // Padding by characters: `{:<width$}` does the same for text without wide characters. A line break
+        // in a cell would look like a row.
+        let cell = safe(cell).replace('\n', "·");
         write!(line, "{cell:<width$}  ").ok();
     }
     format!("{}\n", line.trim_end())
@@ -33,7 +35,10 @@ fn line<'a>(widths: &[usize], cells: impl Iterator<Item = &'a str>) -> String {
 pub fn fields(pairs: &[(&str, String)]) -> String {
     let shown: Vec<_> = pairs.iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    shown.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    // A further line of a value is set in, so that none looks like a field.
+    let further = format!("\n{}", " ".repeat(width + 2));
+    let value = |text: &str| safe(text.trim_end_matches('\n')).replace('\n', &further);
+    shown.iter().map(|(name, text)| format!("{name:<width$}  {}\n", value(text))).collect()
 }
 
 /// An instant in UTC, to the second; empty for 0 (not given).
@@ -96,5 +101,9 @@ mod tests {
     #[test]
     fn hostile_text_is_defused() {
         assert_eq!(safe("a\u{1b}[31mb\u{202e}c\r\nd"), "a·[31mb·c·\nd");
+        let rows = vec![vec!["a\nb".to_owned(), "c\u{0}".to_owned()]];
+        assert_eq!(table(&["id", "name"], &rows), "id   name\na·b  c·\n");
+        let forged = fields(&[("name", "x\nstate  forged".to_owned()), ("to", "ca".to_owned())]);
+        assert_eq!(forged, "name  x\n      state  forged\nto    ca\n");
     }
 }

@@ -5,7 +5,11 @@
 mod connections;
 mod peers;
 mod requests;
+mod resources;
 mod settings;
+mod table;
+mod tampering;
+mod words;
 
 use domicile_config::{Limits, RecordSettings};
 use domicile_evidence::entry::{Entry, Outcome as Recorded};

@@ -2,6 +2,8 @@
 //! not a byte leaves, and what is played again is answered as before or refused.
 
 use domicile_evidence::entry::{Entry, Outcome as Recorded};
+use domicile_proto::records::v1::GetItemRequest;
+use domicile_proto::records::v1::payload::Kind;
 use domicile_proto::transfer::v1::transfer_control_service_client::TransferControlServiceClient;
 use domicile_proto::transfer::v1::transfer_peer_service_client::TransferPeerServiceClient;
 use domicile_proto::transfer::v1::{
@@ -159,12 +161,12 @@ async fn a_consent_that_expires_in_mid_stream() {
 async fn ends_in_mid_stream(valid: &str, reason: AbortReason, code: Code) -> Outcome<()> {
     const PIECES: usize = 40;
     // So slow that the region itself does not finish meanwhile.
-    let transfer = format!("consent_valid = \"{valid}\"\nbytes_per_second = 20000\nfreeze_lag_rows = 0");
+    let transfer = format!("consent_valid = \"{valid}\"\nbytes_per_second = 400000\nfreeze_lag_rows = 0");
     let (world, practice, patient) = world(Backend::Sqlite, &transfer).await?;
     let mut written = Written::default();
     written.fill(&practice.home, &patient.subject, 5, "stays").await?;
-    attach(&practice.home, &patient.subject, &vec![9; PIECES << 20]).await?;
-    let object_id = stored_object(&world)?;
+    let item = attach(&practice.home, &patient.subject, &vec![9; PIECES << 20]).await?;
+    let object_id = object_of(&practice, &patient.subject, &item).await?;
     let moving = patient.ask("ca").await?;
     let attempt = attempt(&patient, &moving).await?;
     patient.consent(&moving).await?;
@@ -176,7 +178,7 @@ async fn ends_in_mid_stream(valid: &str, reason: AbortReason, code: Code) -> Out
     if reason == AbortReason::Withdrawn {
         patient.withdraw(&moving).await?;
     } else {
-        patient.reaches(&moving.id, TransferState::Aborted).await?;
+        expired(&patient, &moving).await?;
     }
     let mut pieces = 0;
     let status = loop {
@@ -196,12 +198,30 @@ async fn ends_in_mid_stream(valid: &str, reason: AbortReason, code: Code) -> Out
     nothing_staged(&world).await
 }
 
-/// The id of the one object in the source's store.
-fn stored_object(world: &World) -> Outcome<Bytes> {
-    let name = files(&world.home("eu").join("objects"))?.pop().ok_or("no object")?;
-    let name = name.file_name().and_then(|name| name.to_str()).ok_or("no name")?;
-    let id: uuid::Uuid = name.split('.').next().unwrap_or_default().parse()?;
-    Ok(id.as_bytes().to_vec().into())
+/// Waits until the source has seen that the consent's time is over.
+async fn expired(patient: &Patient, moving: &Moving) -> Outcome<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let request = GetTransferRequest { transfer_id: moving.id.clone() };
+        let found = patient.client.transfers().get_transfer(request).await?.into_inner().transfer;
+        if found.unwrap_or_default().abort_reason() == AbortReason::Expired {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err("it does not expire".into());
+        }
+        pause().await;
+    }
+}
+
+/// The id of the object that an attachment's item names.
+async fn object_of(practice: &Practice, subject: &str, item: &str) -> Outcome<Bytes> {
+    let request = GetItemRequest { subject_id: subject.to_owned(), item_id: item.to_owned(), version: 0 };
+    let found = practice.home.records().get_item(request).await?.into_inner().item;
+    match found.and_then(|item| item.payload).and_then(|payload| payload.kind) {
+        Some(Kind::Attachment(file)) => Ok(file.object.ok_or("no object")?.object_id.into()),
+        _ => Err("no attachment".into()),
+    }
 }
 
 pub(crate) fn files(folder: &std::path::Path) -> Outcome<Vec<std::path::PathBuf>> {
@@ -210,7 +230,8 @@ pub(crate) fn files(folder: &std::path::Path) -> Outcome<Vec<std::path::PathBuf>
         let path = entry?.path();
         if path.is_dir() {
             found.extend(files(&path)?);
-        } else {
+        } else if path.metadata().is_ok_and(|file| file.len() > 0) {
+            // Locks of files under way are empty.
             found.push(path);
         }
     }

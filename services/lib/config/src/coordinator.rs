@@ -81,7 +81,7 @@ impl CoordinatorSettings {
     }
 
     fn check(&self) -> Result<()> {
-        self.operator.check()?;
+        self.operator.check("operator")?;
         self.peers.check()?;
         self.telemetry.check()?;
         self.limits.check()?;

@@ -244,7 +244,7 @@ impl RegionSettings {
     }
 
     fn check(&self) -> Result<()> {
-        self.operator.check()?;
+        self.operator.check("operator")?;
         self.peers.check()?;
         self.limits.check()?;
         self.transfer.check()?;
@@ -273,6 +273,7 @@ impl RegionSettings {
         for peer in &self.peer {
             ensure("peer.region", peer.region != self.region)?;
             endpoint("peer.endpoint", &peer.endpoint)?;
+            peer.operator.iter().try_for_each(|operator| operator.check("peer.operator"))?;
             filled("peer.statement_key", &peer.statement_key)?;
             filled("peer.checkpoint_key", &peer.checkpoint_key)?;
             ensure("peer.checkpoint_key", peer.checkpoint_key != peer.statement_key)?;

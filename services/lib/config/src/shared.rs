@@ -30,9 +30,10 @@ pub struct OperatorContact {
 }
 
 impl OperatorContact {
-    pub(crate) fn check(&self) -> Result<()> {
-        filled("operator.name", &self.name)?;
-        filled("operator.contact", &self.contact)
+    /// Both are told to people: neither may be empty. `key` is the section's name.
+    pub(crate) fn check(&self, key: &str) -> Result<()> {
+        filled(&format!("{key}.name"), &self.name)?;
+        filled(&format!("{key}.contact"), &self.contact)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use domicile_crypto::travel::{Sealer, TravelHead, Unit};
 use domicile_crypto::{Key32, aad, open};
+use domicile_evidence::statement::AbortReason;
 use domicile_proto::transfer::v1::TravelRow;
 use domicile_transfer_protocol::manifest::RowEntry;
 use domicile_transfer_protocol::rows::{FeedRow, SentRow};
@@ -69,8 +70,10 @@ impl<S: TransferStore> Transfers<S> {
         if row.attempt != attempt {
             return Err(Error::new(Code::AttemptStale));
         }
-        if row.abort.is_some() {
-            return Err(Error::new(Code::ConsentWithdrawn));
+        match row.abort {
+            None => {}
+            Some(AbortReason::Expired) => return Err(Error::new(Code::ConsentExpired)),
+            Some(_) => return Err(Error::new(Code::ConsentWithdrawn)),
         }
         let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
         if consent.expires_at <= self.ctx.now() {
