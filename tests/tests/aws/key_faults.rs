@@ -28,14 +28,14 @@ struct Bench {
 }
 
 impl Bench {
-    /// A key behind a proxy. A try takes half a second at most, a call three seconds.
+    /// A key behind a proxy. A try takes a second at most, a call five.
     async fn new() -> Self {
         let cloud = Cloud::new(Kind::Moto);
         let proxy = Proxy::new(cloud.server.port()).await;
         let mut settings = keys(&cloud.key().await, &proxy.endpoint());
         settings.connect = Duration::from_millis(500);
-        settings.attempt = Duration::from_millis(500);
-        settings.total = Duration::from_secs(3);
+        settings.attempt = Duration::from_secs(1);
+        settings.total = Duration::from_secs(5);
         let service = open_keys(&settings).await.unwrap();
         Self { proxy, service }
     }
@@ -56,7 +56,7 @@ async fn what_passes_is_tried_again() {
         INTERNAL,
         Deed::Answer(503, r#"{"__type":"DependencyTimeoutException"}"#),
         Deed::Answer(503, "<html>not of this service</html>"),
-        Deed::Slow(Duration::from_secs(1)),
+        Deed::Slow(Duration::from_secs(2)),
         Deed::CutRequest(1),
         Deed::CutAnswer(3),
         Deed::LoseAnswer,

@@ -1,7 +1,6 @@
 //! AWS KMS and S3 through their SDKs, against two servers of this machine, and against a proxy that throws
 //! in what goes wrong. What each server shows stands in docs/conformance.md, which is checked here.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what is not as expected fails the test")]
 
 mod key_faults;
 mod keys;

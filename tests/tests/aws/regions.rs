@@ -7,10 +7,13 @@ use std::path::Path;
 
 use domicile_proto::transfer::v1::TransferState;
 use domicile_tests::aws::{ACCESS_KEY, Kind, REGION};
-use domicile_tests::world::moves::{attach, fetch, reaches};
+use domicile_tests::world::moves::{attach, count, fetch, reaches, write};
 use domicile_tests::world::{Outcome, World, Written, executable, run_with};
+use domicile_types::Code;
 
-use super::Cloud;
+use super::multipart::{completes, puts, sends_part};
+use super::proxy::{Deed, Proxy, Seen};
+use super::{Cloud, id};
 
 /// A region's key and bucket.
 struct Place {
@@ -53,22 +56,28 @@ fn with_credentials(folder: &Path) -> Outcome<std::path::PathBuf> {
     Ok(path)
 }
 
-async fn a_record_lives_and_moves(kind: Kind) -> Outcome<()> {
-    let cloud = Cloud::new(kind);
-    let (eu, ca) = (Place::new(&cloud).await, Place::new(&cloud).await);
-    let endpoint = cloud.server.endpoint();
-    let files: BTreeMap<_, _> =
-        eu.files("eu", &endpoint)?.into_iter().chain(ca.files("ca", &endpoint)?).collect();
-    let within = tempfile::tempdir()?;
+/// A deployment of regions in these places, all reached through one address.
+async fn launch(places: &[(&str, &Place)], endpoint: &str, within: &Path) -> Outcome<World> {
+    let mut files = BTreeMap::new();
+    for (region, place) in places {
+        files.extend(place.files(region, endpoint)?);
+    }
     let plan = domicile_tests::world::Plan {
-        executable: with_credentials(within.path())?,
-        within: within.path().to_owned(),
-        regions: ["eu", "ca"].map(|region| (region.to_owned(), None)).into(),
+        executable: with_credentials(within)?,
+        within: within.to_owned(),
+        regions: places.iter().map(|(region, _)| ((*region).to_owned(), None)).collect(),
         absent: Vec::new(),
         coordinator: true,
         settings: toml::Table::new(),
     };
-    let mut world = World::launch_with(plan, &files).await?;
+    World::launch_with(plan, &files).await
+}
+
+async fn a_record_lives_and_moves(kind: Kind) -> Outcome<()> {
+    let cloud = Cloud::new(kind);
+    let (eu, ca) = (Place::new(&cloud).await, Place::new(&cloud).await);
+    let within = tempfile::tempdir()?;
+    let mut world = launch(&[("eu", &eu), ("ca", &ca)], &cloud.server.endpoint(), within.path()).await?;
     for region in ["eu", "ca"] {
         assert!(!world.home(region).join("kms.json").exists(), "no key file is made beside KMS");
     }
@@ -100,6 +109,53 @@ async fn a_record_lives_and_moves(kind: Kind) -> Outcome<()> {
     assert_eq!((cloud.versions(&ca.bucket).await, cloud.unfinished(&ca.bucket).await), (2, 0));
     world.verify(["eu", "ca"], &moving.id).await?;
     Ok(())
+}
+
+/// What goes wrong with KMS or S3 reaches the person who asked as a code, changes nothing, and is over when
+/// it is over.
+#[tokio::test]
+async fn a_region_outlives_trouble_with_kms_and_s3() {
+    let cloud = Cloud::new(Kind::MiniStack);
+    let (eu, ca) = (Place::new(&cloud).await, Place::new(&cloud).await);
+    let proxy = Proxy::new(cloud.server.port()).await;
+    let within = tempfile::tempdir().unwrap();
+    let world = launch(&[("eu", &eu), ("ca", &ca)], &proxy.endpoint(), within.path()).await.unwrap();
+    let practice = world.practice("anders", "eu", &[]).await.unwrap();
+    let patient = world.patient("eu", &practice, "clara").await.unwrap();
+    let (home, subject) = (&practice.home, &patient.subject);
+
+    // The practice's first item needs its first key.
+    cloud.kms.disable_key().key_id(id(&eu.key)).send().await.unwrap();
+    assert_eq!(write(home, subject, "refused").await.unwrap_err().code(), Code::KeyDenied);
+    cloud.kms.enable_key().key_id(id(&eu.key)).send().await.unwrap();
+    let throttled = r#"{"__type":"ThrottlingException"}"#;
+    proxy.first(usize::MAX, Deed::Answer(400, throttled), |seen| seen.operation == "GenerateDataKey");
+    assert_eq!(write(home, subject, "refused").await.unwrap_err().code(), Code::KeyUnavailable);
+    proxy.judge(|_| Deed::Pass);
+    assert_eq!(count(home, subject).await.unwrap(), 0);
+    write(home, subject, "accepted").await.unwrap();
+
+    let large: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let denied = Deed::Answer(403, "<Error><Code>AccessDenied</Code></Error>");
+    let faults: [(&[u8], Deed, fn(&Seen) -> bool, &str); 4] = [
+        (&large[..1_000], Deed::Answer(503, "busy"), puts, "DOM-OBJECT-001"),
+        (&large, Deed::CutRequest(1_000_000), sends_part, "DOM-OBJECT-001"),
+        (&large, Deed::Answer(500, "broken"), completes, "DOM-OBJECT-001"),
+        (&large, denied, sends_part, "DOM-OBJECT-004"),
+    ];
+    for (content, deed, fits, code) in faults {
+        proxy.first(usize::MAX, deed.clone(), fits);
+        let refused = attach(home, subject, content).await.unwrap_err().to_string();
+        assert!(refused.contains(code), "{deed:?}: {refused}");
+        proxy.judge(|_| Deed::Pass);
+        assert_eq!(
+            (cloud.versions(&eu.bucket).await, cloud.unfinished(&eu.bucket).await),
+            (0, 0),
+            "{deed:?}"
+        );
+    }
+    let attached = attach(home, subject, &large).await.unwrap();
+    assert_eq!(fetch(home, subject, &attached).await.unwrap(), large);
 }
 
 /// Nobody starts without credentials; who starts it is told what is missing.

@@ -1,6 +1,5 @@
 //! Keys in AWS KMS and objects in S3: what may be set, what is refused, by its key.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use std::time::Duration;
 

@@ -120,7 +120,7 @@ impl S3 {
                 return Ok(Made::new(self, name, own));
             };
             match self.settle(name, own, Call::Put, &error).await {
-                Settled::Ours(made) => return Ok(made),
+                Settled::Ours(made) => return Ok(*made),
                 // Two at once, and neither has the name now: S3 asks for another try.
                 Settled::Conflict(_) if tries < self.attempts => tokio::time::sleep(wait).await,
                 Settled::Conflict(error) | Settled::Failed(error) => return Err(error),
@@ -147,7 +147,9 @@ impl S3 {
         }
         match self.head(name).await {
             // Also when a repeated request found what the first one had made.
-            Ok(facts) if facts.upload.as_deref() == Some(own) => Settled::Ours(Made::new(self, name, own)),
+            Ok(facts) if facts.upload.as_deref() == Some(own) => {
+                Settled::Ours(Box::new(Made::new(self, name, own)))
+            }
             Ok(_) => Settled::Failed(Error::new(Code::ObjectExists)),
             Err(absent) if absent.code() == Code::ObjectMissing && conflict => {
                 Settled::Conflict(Error::new(Code::ObjectStoreUnavailable).at(call.name()))
@@ -168,7 +170,7 @@ impl S3 {
 /// What stands after a failed request.
 pub(super) enum Settled {
     /// The object is there, and this upload made it.
-    Ours(Made),
+    Ours(Box<Made>),
     /// Another request changed the name at the same time, and nothing has it.
     Conflict(Error),
     /// It was not made.

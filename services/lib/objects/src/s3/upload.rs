@@ -163,7 +163,7 @@ impl Upload {
         let request = request.multipart_upload(parts).set_mpu_object_size(i64::try_from(self.length).ok());
         let settled = match request.send().await {
             Ok(answer) if self.whole(answer.checksum_sha256()) => {
-                Settled::Ours(Made::new(store, &self.name, &self.own))
+                Settled::Ours(Box::new(Made::new(store, &self.name, &self.own)))
             }
             Ok(_) => {
                 // Dropped, and so removed.
@@ -175,7 +175,7 @@ impl Upload {
         match settled {
             Settled::Ours(made) => {
                 self.over = true;
-                Ok(made)
+                Ok(*made)
             }
             Settled::Conflict(error) | Settled::Failed(error) => {
                 self.abort().await;
