@@ -46,6 +46,8 @@ error-pages:
     DOMICILE_BLESS=1 cargo test --locked -p domicile-tests --test error_codes
 
 # Measure this machine: writes, reads, transfers, freeze, memory; about a quarter of an hour (docs/performance.md).
-bench *ARGS="all":
+bench *ARGS="all --domicile-without-audit target/release/domicile-without-audit":
+    cargo build --release --locked -p domicile --features bench-without-audit
+    cp target/release/domicile target/release/domicile-without-audit
     cargo build --release --locked -p domicile -p domicile-tests --bins
     target/release/domicile-bench {{ ARGS }}
