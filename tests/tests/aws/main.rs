@@ -148,7 +148,7 @@ fn name(text: &str) -> ObjectName {
 
 /// Bytes that differ everywhere, so that a shifted or repeated piece shows.
 fn content(length: usize) -> Bytes {
-    (0..length as u32).map(|at| at.wrapping_mul(0x9E37_79B9).to_be_bytes()[0]).collect()
+    (0..u32::try_from(length).unwrap()).map(|at| at.wrapping_mul(0x9E37_79B9).to_be_bytes()[0]).collect()
 }
 
 /// Content as an upload brings it.
