@@ -30,7 +30,7 @@ pub struct Replicated {
     pub world: World,
     regions: Vec<String>,
     people: BTreeMap<String, u16>,
-    _balancers: Vec<DropGuard>,
+    balancers: Vec<DropGuard>,
 }
 
 impl std::ops::Deref for Replicated {
@@ -85,7 +85,7 @@ impl Replicated {
         let names: Vec<&str> = clusters.keys().copied().collect();
         world.prepare(&names.join(",")).await?;
         let regions = names.iter().map(|&name| name.to_owned()).collect();
-        let mut this = Self { world, regions, people: BTreeMap::new(), _balancers: Vec::new() };
+        let mut this = Self { world, regions, people: BTreeMap::new(), balancers: Vec::new() };
         for region in names {
             this.world.settle(region, None, tuning)?;
             this.divide(region).await?;
@@ -119,7 +119,7 @@ impl Replicated {
         }
         for (listener, public) in addresses {
             let behind = backends.remove(listener).unwrap_or_default();
-            self._balancers.push(balance(public, behind).await?);
+            self.balancers.push(balance(public, behind).await?);
         }
         Ok(())
     }

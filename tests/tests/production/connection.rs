@@ -1,6 +1,6 @@
 //! What a region refuses to speak to (P7): each refusal says what is wrong, and nothing is served.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Stdio;
 
 use domicile_tests::production::Authority;
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::clusters;
 
 /// Starts a region that must refuse; what it said.
-async fn refused(config: &PathBuf) -> Outcome<String> {
+async fn refused(config: &Path) -> Outcome<String> {
     let mut command = Command::new(executable()?);
     command.args(["region", "--config"]).arg(config).stdin(Stdio::null()).kill_on_drop(true);
     let ended = tokio::time::timeout(PATIENCE, command.output()).await;

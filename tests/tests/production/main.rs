@@ -1,6 +1,7 @@
 //! Regions as in production: PostgreSQL over TLS 1.3 alone, two replicas of each region on one database,
 //! real processes that are told to end, killed, and given other certificates.
 #![cfg(test)]
+#![expect(clippy::print_stderr, reason = "what was measured is shown with --nocapture")]
 
 mod certificates;
 mod connection;
