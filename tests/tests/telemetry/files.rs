@@ -88,10 +88,8 @@ fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
             }
             _ => {}
         }
-        if !letter.is_whitespace() {
-            if letter != '(' {
-                last.clear();
-            }
+        if !letter.is_whitespace() && letter != '(' {
+            last.clear();
         }
     }
     labels.retain(|label| !label.starts_with(|first: char| first.is_ascii_digit()));
@@ -119,9 +117,8 @@ fn alerts() -> Vec<Alert> {
     for group in rules["groups"].as_array().unwrap() {
         for rule in group["rules"].as_array().unwrap() {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            for key in ["severity"] {
-                assert!(["critical", "warning"].contains(&rule["labels"][key].as_str().unwrap_or_default()));
-            }
+            let severity = rule["labels"]["severity"].as_str().unwrap_or_default();
+            assert!(["critical", "warning"].contains(&severity));
             assert!(!text(&rule["annotations"]["summary"]).is_empty() && !text(&rule["for"]).is_empty());
             found.push(Alert {
                 name: text(&rule["alert"]),
