@@ -4,8 +4,8 @@
 # $3 port
 set -u
 home=$1 bin=$2 port=$3
-# An interrupt of the terminal ends the benchmark, and with it the pipe.
-trap '' INT
+# A signal to the whole group ends the benchmark, and with it the pipe.
+trap '' HUP INT TERM
 
 # The server refuses to run as root.
 as=""

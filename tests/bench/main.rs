@@ -24,6 +24,9 @@ mod withdraw;
 
 use clap::{Parser, Subcommand};
 use domicile_tests::world::Outcome;
+use out::{Common, Measured};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures a build of the product.
 #[derive(Parser, Debug)]
@@ -32,7 +35,7 @@ struct Bench {
     #[command(subcommand)]
     what: What,
     #[command(flatten)]
-    common: out::Common,
+    common: Common,
 }
 
 #[derive(Subcommand, Debug)]
@@ -58,15 +61,25 @@ enum What {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let Bench { what, common } = Bench::parse();
-    let measured = match what {
-        What::Load(args) => load::run(&common, &args).await?,
-        What::Transfer(args) => transfer::run(&common, &args).await?,
-        What::Freeze(args) => freeze::run(&common, &args).await?,
-        What::Withdraw(args) => withdraw::run(&common, &args).await?,
-        What::Crowd(args) => crowd::run(&common, &args).await?,
-        What::Scale(args) => scale::run(&common, &args).await?,
-        What::Memory(args) => memory::run(&common, &args).await?,
-        What::All(args) => all::run(&common, &args).await?,
+    let mut terminated = signal(SignalKind::terminate())?;
+    // Whatever ends it, its processes end and its files go.
+    let measured = tokio::select! {
+        measured = measure(&common, what) => measured?,
+        _ = terminated.recv() => return Err("terminated".into()),
+        interrupted = ctrl_c() => return Err(interrupted.err().map_or("interrupted".into(), Into::into)),
     };
     common.tell(&measured)
+}
+
+async fn measure(common: &Common, what: What) -> Outcome<Vec<Measured>> {
+    match what {
+        What::Load(args) => load::run(common, &args).await,
+        What::Transfer(args) => transfer::run(common, &args).await,
+        What::Freeze(args) => freeze::run(common, &args).await,
+        What::Withdraw(args) => withdraw::run(common, &args).await,
+        What::Crowd(args) => crowd::run(common, &args).await,
+        What::Scale(args) => scale::run(common, &args).await,
+        What::Memory(args) => memory::run(common, &args).await,
+        What::All(args) => all::run(common, &args).await,
+    }
 }
