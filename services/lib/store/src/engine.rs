@@ -6,13 +6,11 @@ use std::time::Duration;
 use domicile_telemetry::metrics;
 use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, SubjectId, Timestamp};
 use futures::future::BoxFuture;
-use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
-};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use tracing::Instrument as _;
 
 use crate::audit::{Auditor, Names, OUTBOX, Unready, entries, outbox_row};
+use crate::embedded::Embedded;
 use crate::failure::{self, Kind, StoreFailure};
 use crate::hot::Hot;
 use crate::lanes::Drawn;
@@ -198,17 +196,15 @@ impl Engine {
         let begun = match &access.hot {
             Some(hot) => {
                 let begun = metrics::acquire(plan.mode.pool(), hot.begin(&beginning(plan, now))).await;
-                begun.map(Link::postgres).map_err(|error| StoreFailure::from_sqlx(&error))
+                begun.map(Link::postgres)
             }
             None => {
-                let sqlite_transaction_mode =
-                    (plan.mode != Mode::Read).then_some(SqliteTransactionMode::Immediate);
-                let options = TransactionOptions { sqlite_transaction_mode, ..Default::default() };
-                let begun = access.pool.begin_with_options(options);
-                let begun = metrics::acquire(plan.mode.pool(), begun).await;
-                begun.map(Link::Sqlite).map_err(|error| StoreFailure::from_db(&error))
+                let pool = access.pool.get_sqlite_connection_pool();
+                let begun = Embedded::begin(pool, plan.mode != Mode::Read);
+                metrics::acquire(plan.mode.pool(), begun).await.map(Link::sqlite)
             }
         };
+        let begun = begun.map_err(|error| StoreFailure::from_sqlx(&error));
         begun.map_err(|failure| {
             let again = failure.kind() == Kind::Contended;
             let error = failure::error(failure);

@@ -42,6 +42,7 @@ mod backup;
 mod bulk;
 mod check;
 pub mod datamap;
+mod embedded;
 mod engine;
 pub mod failure;
 mod flush;

@@ -157,7 +157,7 @@ impl Store {
         let asking = tokio::spawn(async move { hot.rows(sql, values).await });
         let rows = asking.await.map_err(|_| Error::new(Code::Internal))?;
         let rows = rows.map_err(|error| failure::from_sqlx(&error))?;
-        Ok(Some(rows.into_iter().map(|row| Row(row.into())).collect()))
+        Ok(Some(Row::all(rows)))
     }
 
     /// Which database it is.

@@ -18,6 +18,7 @@ mod destination;
 mod erasure;
 mod measure;
 mod operations;
+mod parts;
 mod source;
 
 /// This region's transfers on its database.

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use domicile_types::{AuditScope, Code, Ctx, Error, RegionId, Result, Timestamp};
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, Statement, Value};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::audit::AuditFacts;
+use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::failure::{self, Kind, StoreFailure};
 use crate::hot::Lease;
@@ -40,7 +40,7 @@ pub struct Tx {
 /// The connection a transaction is open on.
 pub(crate) enum Link {
     Postgres(Box<AsyncMutex<Lease>>),
-    Sqlite(DatabaseTransaction),
+    Sqlite(Box<AsyncMutex<Embedded>>),
 }
 
 impl Link {
@@ -48,55 +48,41 @@ impl Link {
         Self::Postgres(Box::new(AsyncMutex::new(lease)))
     }
 
+    pub(crate) fn sqlite(begun: Embedded) -> Self {
+        Self::Sqlite(Box::new(AsyncMutex::new(begun)))
+    }
+
     async fn execute(&self, sql: &str, values: Vec<Bound>) -> Result<u64, StoreFailure> {
-        match self {
-            Self::Postgres(lease) => {
-                lease.lock().await.execute(sql, values).await.map_err(|error| StoreFailure::from_sqlx(&error))
-            }
-            Self::Sqlite(txn) => {
-                let done = txn.execute_raw(sqlite(sql, values)).await;
-                done.map(|result| result.rows_affected()).map_err(|error| StoreFailure::from_db(&error))
-            }
-        }
+        let done = match self {
+            Self::Postgres(lease) => lease.lock().await.execute(sql, values).await,
+            Self::Sqlite(begun) => begun.lock().await.execute(sql, values).await,
+        };
+        done.map_err(|error| StoreFailure::from_sqlx(&error))
     }
 
     async fn rows(&self, sql: &str, values: Vec<Bound>) -> Result<Vec<Row>, StoreFailure> {
-        match self {
-            Self::Postgres(lease) => {
-                let rows = lease.lock().await.rows(sql, values).await;
-                let rows = rows.map_err(|error| StoreFailure::from_sqlx(&error))?;
-                Ok(rows.into_iter().map(|row| Row(row.into())).collect())
-            }
-            Self::Sqlite(txn) => {
-                let rows = txn.query_all_raw(sqlite(sql, values)).await;
-                let rows = rows.map_err(|error| StoreFailure::from_db(&error))?;
-                Ok(rows.into_iter().map(Row).collect())
-            }
-        }
+        let rows = match self {
+            Self::Postgres(lease) => lease.lock().await.rows(sql, values).await.map(Row::all),
+            Self::Sqlite(begun) => begun.lock().await.rows(sql, values).await.map(Row::all),
+        };
+        rows.map_err(|error| StoreFailure::from_sqlx(&error))
     }
 
     pub(crate) async fn commit(self) -> Result<(), StoreFailure> {
-        match self {
-            Self::Postgres(lease) => {
-                lease.into_inner().commit().await.map_err(|error| StoreFailure::from_sqlx(&error))
-            }
-            Self::Sqlite(txn) => txn.commit().await.map_err(|error| StoreFailure::from_db(&error)),
-        }
+        let done = match self {
+            Self::Postgres(lease) => lease.into_inner().commit().await,
+            Self::Sqlite(begun) => begun.into_inner().end("COMMIT").await,
+        };
+        done.map_err(|error| StoreFailure::from_sqlx(&error))
     }
 
     pub(crate) async fn rollback(self) -> Result<(), StoreFailure> {
-        match self {
-            Self::Postgres(lease) => {
-                lease.into_inner().rollback().await.map_err(|error| StoreFailure::from_sqlx(&error))
-            }
-            Self::Sqlite(txn) => txn.rollback().await.map_err(|error| StoreFailure::from_db(&error)),
-        }
+        let done = match self {
+            Self::Postgres(lease) => lease.into_inner().rollback().await,
+            Self::Sqlite(begun) => begun.into_inner().end("ROLLBACK").await,
+        };
+        done.map_err(|error| StoreFailure::from_sqlx(&error))
     }
-}
-
-fn sqlite(sql: &str, values: Vec<Bound>) -> Statement {
-    let values: Vec<Value> = values.into_iter().map(|value| value.0).collect();
-    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
 
 impl Tx {

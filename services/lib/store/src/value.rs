@@ -32,6 +32,11 @@ pub trait Column: Sized {
 pub struct Row(pub(crate) QueryResult);
 
 impl Row {
+    /// Rows as the driver gives them.
+    pub(crate) fn all<R: Into<QueryResult>>(rows: Vec<R>) -> Vec<Self> {
+        rows.into_iter().map(|row| Self(row.into())).collect()
+    }
+
     /// The value of a column that is never NULL.
     ///
     /// # Errors

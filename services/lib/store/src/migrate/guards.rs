@@ -52,9 +52,11 @@ CREATE TRIGGER audit_writer_immutable BEFORE UPDATE OR DELETE ON audit_writer
     FOR EACH ROW EXECUTE FUNCTION domicile_refuse();
 ";
 
-/// PostgreSQL: a session by its token's hash, scope and query in one statement. Every request begins with
-/// it, and a transaction would cost it three round trips. The caller's rights and policies hold inside.
-pub(super) const SESSION: &str = "
+/// PostgreSQL: two functions, inside which the caller's rights and policies hold. A session by its token's
+/// hash, scope and query in one statement: every request begins with it, and a transaction would cost it
+/// three round trips. And a page of rows sealed again, one by one by their keys: as one join, over tables
+/// that were filled a moment ago, the planner reads the whole record for each row.
+pub(super) const FUNCTIONS: &str = "
 CREATE FUNCTION domicile_session(token bytea)
     RETURNS TABLE (account_id uuid, role text, practice_id uuid, subject_id uuid, last_seen_at bigint,
                    ends_at bigint, authenticated_at bigint)
@@ -65,6 +67,18 @@ CREATE FUNCTION domicile_session(token bytea)
                 s.authenticated_at
             FROM session s JOIN account a ON a.account_id = s.account_id
             WHERE s.token_hash = token AND s.ended_at IS NULL AND a.state = 'active';
+    END $$;
+
+CREATE FUNCTION domicile_rekey(subject uuid, items uuid[], versions bigint[], key_versions bigint[],
+                               digests bytea[], payloads bytea[])
+    RETURNS void LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+    AS $$ DECLARE again record; BEGIN
+        FOR again IN SELECT * FROM UNNEST(items, versions, key_versions, digests, payloads)
+                AS row (item, version, key_version, digest, sealed) LOOP
+            UPDATE item i SET key_version = again.key_version, digest = again.digest, sealed = again.sealed
+                WHERE i.item_id = again.item AND i.version = again.version
+                  AND (i.subject_id = subject) IS TRUE AND i.sealed IS NULL;
+        END LOOP;
     END $$;
 ";
 

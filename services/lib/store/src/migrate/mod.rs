@@ -122,7 +122,7 @@ pub fn schema_digest() -> String {
         include_str!("replicas.sql"),
         include_str!("keys.sql"),
         guards::POSTGRES,
-        guards::SESSION,
+        guards::FUNCTIONS,
         guards::SQLITE,
     ];
     let mut text = parts.join("\n");
@@ -131,7 +131,7 @@ pub fn schema_digest() -> String {
 }
 
 /// The name of the newest migration of the data, as the health report shows it.
-pub(crate) const SCHEMA: &str = "0003_session";
+pub(crate) const SCHEMA: &str = "0003_functions";
 
 /// Migrations of the data.
 pub(crate) struct Data;
@@ -151,7 +151,7 @@ impl MigratorTrait for Data {
                 sqlite: "",
                 postgres: "",
             }),
-            Box::new(Step { name: SCHEMA, both: "", sqlite: "", postgres: guards::SESSION }),
+            Box::new(Step { name: SCHEMA, both: "", sqlite: "", postgres: guards::FUNCTIONS }),
         ]
     }
 }

@@ -11,9 +11,9 @@ use crate::queries::scoped::{Binds, Reader};
 use crate::{FromRow, Row, Tx, values};
 
 /// When a write to a frozen record may be tried again.
-const FROZEN_RETRY: Duration = Duration::from_millis(500);
+const FROZEN_RETRY: Duration = Duration::from_millis(100);
 /// When a request to an arriving record may be tried again.
-const ARRIVING_RETRY: Duration = Duration::from_secs(1);
+const ARRIVING_RETRY: Duration = Duration::from_millis(200);
 
 /// What a region may do with a record. At most one region is [`Standing::Active`] for a subject, ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -17,7 +17,7 @@ use domicile_transfer_protocol::store::{
     Adoption, DestinationDecision, Driver, Listing, NewConsent, Request, Row, SealedAccount, SourceDecision,
     Work,
 };
-use domicile_transfer_protocol::{Destination, Digest, Received, Source, SourceFacts, TransferStore};
+use domicile_transfer_protocol::{Destination, Digest, Received, Source, TransferStore};
 use domicile_types::{
     AuditScope, Code, Error, ItemId, ObjectId, RegionId, Result, SubjectId, Timestamp, TransferId,
 };
@@ -26,8 +26,9 @@ use uuid::Uuid;
 
 use super::destination::Staging;
 use super::erasure::{self, Erasing};
-use super::{SqlTransfers, fence, job, not_found};
-use crate::queries::object::{self, Object};
+use super::parts::{adopted, feed_rows, fenced, may_send, source_object, whose};
+use super::{SqlTransfers, job, not_found};
+use crate::queries::object;
 use crate::queries::{consent, item, lease, residency, staging, statement, transfer};
 use crate::{AuditFacts, Scope, Tx, values};
 
@@ -63,49 +64,6 @@ impl SqlTransfers {
         };
         subject.ok_or_else(not_found)
     }
-}
-
-/// The same transaction, refused once the lease is another's.
-fn fenced<T, F>(
-    work: Option<Work>,
-    f: F,
-) -> impl for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static
-where
-    T: Send + 'static,
-    F: for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
-{
-    let f = Arc::new(f);
-    move |tx| {
-        let f = Arc::clone(&f);
-        Box::pin(async move {
-            fence(tx, work).await?;
-            f(tx).await
-        })
-    }
-}
-
-fn whose(subject: SubjectId) -> Scope {
-    Scope::Move { subject: Some(subject) }
-}
-
-fn source_object(object: &Object) -> SourceObject {
-    SourceObject {
-        object: object.object,
-        subject: object.subject,
-        practice: object.practice,
-        length: object.length,
-        chunks: object.chunks,
-        key_version: object.key_version,
-        copy: object.copy,
-    }
-}
-
-fn feed_rows(versions: Vec<item::Version>) -> Result<Vec<FeedRow>> {
-    let row = |version: item::Version| {
-        let sealed = version.sealed.ok_or_else(|| Error::new(Code::TransferState).at("travelling"))?;
-        Ok(FeedRow { header: version.header, sealed })
-    };
-    versions.into_iter().map(row).collect()
 }
 
 #[async_trait]
@@ -605,31 +563,4 @@ impl TransferStore for SqlTransfers {
     async fn backed_up(&self, _: TransferId) -> Result<Digest> {
         self.backups.take().await.map(Digest)
     }
-}
-
-/// Refuses unless rows may be sent now: the consent is locked, so a withdrawal waits for this commit or
-/// this one sees the withdrawal.
-async fn may_send(tx: &Tx, id: TransferId, subject: SubjectId) -> Result<()> {
-    let given = consent::lock_of_transfer(tx, subject, id).await?;
-    let Some(Row::Source(row)) = transfer::find(tx, id).await? else { return Err(not_found()) };
-    let home = residency::get(tx, subject).await?.ok_or_else(not_found)?;
-    let facts = SourceFacts {
-        row: *row,
-        consent: given,
-        residency: super::source::residency_facts(&home),
-        held: false,
-        now: tx.now(),
-    };
-    facts.may_send()
-}
-
-/// The items of staged rows. A page pulled by revisions is one range of them; rows pulled by name lie apart.
-async fn adopted(tx: &Tx, subject: SubjectId, staged: &[StagedRow]) -> Result<Vec<item::Version>> {
-    let revisions = staged.iter().map(|row| row.revision);
-    let Some((first, last)) = revisions.clone().min().zip(revisions.max()) else { return Ok(Vec::new()) };
-    if last - first < 2 * staged.len() as u64 {
-        return item::feed_range(tx, subject, first.saturating_sub(1), last).await;
-    }
-    let keys: Vec<_> = staged.iter().map(|row| (row.item, row.version)).collect();
-    item::feed_only(tx, subject, &keys).await
 }
