@@ -71,7 +71,9 @@ fn the_build_without_audit_is_nobodys_default() {
             let turns_on = turns_on.to_string();
             assert!(feature == "bench-without-audit" || !turns_on.contains("bench-without-audit"), "{name}");
         }
-        assert!(!manifest.get("dependencies").is_some_and(|on| on.to_string().contains("bench-without-audit")));
+        assert!(
+            !manifest.get("dependencies").is_some_and(|on| on.to_string().contains("bench-without-audit"))
+        );
     }
     for command in [".ci/run", "tests/run"] {
         let command = std::fs::read_to_string(root().join(command)).unwrap();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use domicile_types::{Code, Error, RegionId, Result};
 use serde::Deserialize;
 
+use crate::cloud::{AwsKeySettings, S3Settings};
 use crate::shared::{
     Environment, Limits, LogSettings, OperatorContact, PeersListener, PeopleListener, ensure, filled, rebase,
 };
-use crate::cloud::{AwsKeySettings, S3Settings};
 use crate::{RecordSettings, Secret, SpiffeId, TelemetrySettings, TransferSettings, load, units};
 
 /// Everything `domicile region` needs.
