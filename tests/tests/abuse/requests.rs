@@ -1,6 +1,6 @@
 //! Requests that are wrong in themselves: too large, packed, malformed, endless, repeated.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domicile_config::{Limits, RecordSettings};
 use domicile_proto::records::v1 as pb;
@@ -13,6 +13,7 @@ use domicile_types::{Code, Ctx};
 use futures::{StreamExt as _, stream};
 use prost::Message as _;
 use prost::bytes::Bytes;
+use tokio::time::Instant;
 use tonic::{Code as Grpc, Request, Status};
 
 use super::{PUT, Scene, one_entry, refused};
@@ -158,10 +159,7 @@ async fn documents() -> Outcome<()> {
     let mut operator = scene.bench.region.signed_in(&scene.bench.operator)?;
     for content in [b"".to_vec(), b"\xff".to_vec(), vec![0x9f; 5_000], vec![0xa1, 0x01]] {
         let before = scene.entries().await?.len();
-        let enrolment = domicile_proto::identity::v1::Enrolment {
-            content: content.into(),
-            signature: vec![0; 64].into(),
-        };
+        let enrolment = domicile_proto::identity::v1::Enrolment { content, signature: vec![0; 64] };
         let request = domicile_proto::identity::v1::AcceptEnrolmentRequest { enrolment: Some(enrolment) };
         let answer = operator.accept_enrolment(request).await.map(drop).unwrap_err();
         assert_eq!(answer.code(), Grpc::InvalidArgument, "{answer:?}");

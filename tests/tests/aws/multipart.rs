@@ -13,7 +13,7 @@ use futures::stream;
 use hyper::Method;
 use tokio::time::Instant;
 
-use super::proxy::{Deed, Proxy, Seen};
+use super::proxy::{Deed, Notices, Proxy, Seen};
 use super::{Cloud, content, name, objects, open_bucket, pieces, read};
 
 /// How long anything may take before a test gives up on it.
@@ -147,7 +147,7 @@ async fn a_caller_that_goes_away_leaves_nothing() {
     let proxy = Proxy::new(cloud.server.port()).await;
     let store = open_bucket(&objects(&bucket, &proxy.endpoint())).await.unwrap();
     let begins = |seen: &Seen| seen.is(&Method::POST, "?uploads");
-    let points: [(usize, fn(&Seen) -> bool); 4] =
+    let points: [(usize, Notices); 4] =
         [(MIB, puts), (6 * MIB, begins), (6 * MIB, sends_part), (6 * MIB, completes)];
     for (at, (length, point)) in points.into_iter().enumerate() {
         proxy.first(usize::MAX, Deed::Slow(Duration::from_millis(500)), point);

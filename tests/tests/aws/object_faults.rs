@@ -9,7 +9,7 @@ use domicile_types::Code;
 use hyper::Method;
 
 use super::multipart::{MIB, completes, puts, sends_part};
-use super::proxy::{Deed, Proxy, Seen};
+use super::proxy::{Deed, Notices, Proxy, Seen};
 use super::{Cloud, content, name, objects, open_bucket, pieces, read};
 
 const SLOW_DOWN: Deed = Deed::Answer(503, "<Error><Code>SlowDown</Code><Message>m</Message></Error>");
@@ -57,7 +57,7 @@ impl Bench {
         length: usize,
         times: usize,
         deed: &Deed,
-        fits: fn(&Seen) -> bool,
+        fits: Notices,
     ) -> (Result<u64, Code>, usize) {
         self.proxy.first(times, deed.clone(), fits);
         let created = self.store.create(&name("one"), pieces(&content(length), MIB)).await;
@@ -85,7 +85,7 @@ impl Bench {
 }
 
 /// The three requests that carry an upload, by the length of an object that needs them.
-const STEPS: [(usize, fn(&Seen) -> bool); 3] = [(MIB, puts), (6 * MIB, sends_part), (6 * MIB, completes)];
+const STEPS: [(usize, Notices); 3] = [(MIB, puts), (6 * MIB, sends_part), (6 * MIB, completes)];
 
 #[tokio::test]
 async fn what_passes_is_sent_again() {
@@ -226,7 +226,7 @@ async fn reading_listing_and_deleting_have_the_same_answers() {
         assert_eq!(bench.store.list(&all).await.unwrap_err().code(), code);
         assert_eq!(bench.store.delete(&name("one")).await.unwrap_err().code(), code);
     }
-    for (deed, fits) in [(INTERNAL, deletes as fn(&Seen) -> bool), (SLOW_DOWN, lists)] {
+    for (deed, fits) in [(INTERNAL, deletes as Notices), (SLOW_DOWN, lists)] {
         bench.proxy.first(usize::MAX, deed.clone(), fits);
         assert_eq!(bench.store.delete(&name("one")).await.unwrap_err().code(), Code::ObjectStoreUnavailable);
         bench.proxy.first(2, deed, fits);

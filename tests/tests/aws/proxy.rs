@@ -33,6 +33,9 @@ pub(crate) enum Deed {
     CutAnswer(usize),
 }
 
+/// Whether a request is the one that a test waits for.
+pub(crate) type Notices = fn(&Seen) -> bool;
+
 /// A request as a rule sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {

@@ -12,7 +12,7 @@ use domicile_tests::world::{Outcome, World, Written, executable, run_with};
 use domicile_types::Code;
 
 use super::multipart::{completes, puts, sends_part};
-use super::proxy::{Deed, Proxy, Seen};
+use super::proxy::{Deed, Notices, Proxy};
 use super::{Cloud, id};
 
 /// A region's key and bucket.
@@ -137,7 +137,7 @@ async fn a_region_outlives_trouble_with_kms_and_s3() {
 
     let large: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let denied = Deed::Answer(403, "<Error><Code>AccessDenied</Code></Error>");
-    let faults: [(&[u8], Deed, fn(&Seen) -> bool, &str); 4] = [
+    let faults: [(&[u8], Deed, Notices, &str); 4] = [
         (&large[..1_000], Deed::Answer(503, "busy"), puts, "DOM-OBJECT-001"),
         (&large, Deed::CutRequest(1_000_000), sends_part, "DOM-OBJECT-001"),
         (&large, Deed::Answer(500, "broken"), completes, "DOM-OBJECT-001"),
