@@ -71,9 +71,8 @@ impl Cluster {
 
     async fn wait(&self) -> Outcome<()> {
         let until = Instant::now() + PATIENCE;
-        while let Err(error) =
-            psql(&self.admin("postgres"), "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-        {
+        let ready = || psql(&self.admin("postgres"), "CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+        while let Err(error) = ready() {
             let failed = self.home.join("failed").exists();
             if failed || Instant::now() > until {
                 let log = std::fs::read_to_string(self.home.join("log"))?;

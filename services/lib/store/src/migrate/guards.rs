@@ -55,7 +55,8 @@ CREATE TRIGGER audit_writer_immutable BEFORE UPDATE OR DELETE ON audit_writer
 /// PostgreSQL: two functions, inside which the caller's rights and policies hold. A session by its token's
 /// hash, scope and query in one statement: every request begins with it, and a transaction would cost it
 /// three round trips. And a page of rows sealed again, one by one by their keys: as one join, over tables
-/// that were filled a moment ago, the planner reads the whole record for each row.
+/// that were filled a moment ago, the planner reads the whole record for each row; planned anew for each row,
+/// it plans for longer than it works.
 pub(super) const FUNCTIONS: &str = "
 CREATE FUNCTION domicile_session(token bytea)
     RETURNS TABLE (account_id uuid, role text, practice_id uuid, subject_id uuid, last_seen_at bigint,
@@ -71,7 +72,7 @@ CREATE FUNCTION domicile_session(token bytea)
 
 CREATE FUNCTION domicile_rekey(subject uuid, items uuid[], versions bigint[], key_versions bigint[],
                                digests bytea[], payloads bytea[])
-    RETURNS void LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+    RETURNS void LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET plan_cache_mode = force_generic_plan
     AS $$ DECLARE again record; BEGIN
         FOR again IN SELECT * FROM UNNEST(items, versions, key_versions, digests, payloads)
                 AS row (item, version, key_version, digest, sealed) LOOP
