@@ -98,6 +98,7 @@ async fn download(
 }
 
 /// Every file under a folder.
+/// Every file in a folder but the empty ones by which processes lock it.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -107,6 +108,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
             if path.is_dir() { folders.push(path) } else { found.push(path) }
         }
     }
+    found.retain(|path| !path.ends_with("lock") && path.extension().is_none_or(|ending| ending != "lock"));
     found
 }
 

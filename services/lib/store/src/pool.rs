@@ -18,11 +18,6 @@ use crate::settings::{Backend, sqlite_path};
 /// How long SQLite waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// How PostgreSQL plans people's requests: once a statement, since under row-level security a plan costs
-/// more than its query, and by an index always, since a table may have grown a thousandfold since.
-const PLANS: [(&str, &str); 3] =
-    [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
-
 /// What a pool is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
@@ -72,7 +67,8 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
     }
     let mut settings = vec![("timezone", "UTC"), ("search_path", schema)];
     if purpose != Use::Migrate {
-        settings.extend(PLANS);
+        // Compiling a query costs more than any of ours.
+        settings.push(("jit", "off"));
     }
     match purpose {
         Use::Write => settings.extend([

@@ -62,6 +62,7 @@ CREATE FUNCTION domicile_session(token bytea)
     RETURNS TABLE (account_id uuid, role text, practice_id uuid, subject_id uuid, last_seen_at bigint,
                    ends_at bigint, authenticated_at bigint)
     LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
     AS $$ BEGIN
         PERFORM set_config('app.lookup', encode(token, 'hex'), true);
         RETURN QUERY SELECT s.account_id, a.role, a.practice_id, a.subject_id, s.last_seen_at, s.ends_at,
@@ -72,7 +73,8 @@ CREATE FUNCTION domicile_session(token bytea)
 
 CREATE FUNCTION domicile_rekey(subject uuid, items uuid[], versions bigint[], key_versions bigint[],
                                digests bytea[], payloads bytea[])
-    RETURNS void LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET plan_cache_mode = force_generic_plan
+    RETURNS void LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
     AS $$ DECLARE again record; BEGIN
         FOR again IN SELECT * FROM UNNEST(items, versions, key_versions, digests, payloads)
                 AS row (item, version, key_version, digest, sealed) LOOP
