@@ -97,7 +97,6 @@ async fn download(
     }
 }
 
-/// Every file under a folder.
 /// Every file in a folder but the empty ones by which processes lock it.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
