@@ -4,12 +4,11 @@
 //! the next one for a nested one, and its commit would release a savepoint and commit nothing. So a transaction is
 //! begun and ended here, in SQLite's own words, and whatever did not end in order ends the connection.
 
-use sea_query_sqlx::SqlxValues;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Sqlite};
 
-use crate::value::Bound;
+use crate::value::{Bound, arguments};
 
 /// A connection in a transaction. Dropped before it has ended in order it is closed.
 pub(crate) struct Embedded {
@@ -62,8 +61,4 @@ impl Drop for Embedded {
             self.connection.close_on_drop();
         }
     }
-}
-
-fn arguments(values: Vec<Bound>) -> SqlxValues {
-    SqlxValues(sea_orm::Values(values.into_iter().map(|value| value.0).collect()))
 }

@@ -208,8 +208,8 @@ impl Engine {
                 metrics::acquire(plan.mode.pool(), begun).await.map(Link::sqlite)
             }
         };
-        let begun = begun.map_err(|error| StoreFailure::from_sqlx(&error));
-        begun.map_err(|failure| {
+        begun.map_err(|error| {
+            let failure = StoreFailure::from_sqlx(&error);
             let again = failure.kind() == Kind::Contended;
             let error = failure::error(failure);
             if again { Ended::Lost(error) } else { Ended::Failed(error) }

@@ -8,7 +8,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sea_query_sqlx::SqlxValues;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Postgres};
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::failure::{Kind, StoreFailure};
 use crate::tx::lock;
-use crate::value::Bound;
+use crate::value::{Bound, arguments};
 
 /// A connection that was not used for so long goes back to the pool, which looks whether it lives.
 const IDLE: Duration = Duration::from_secs(20);
@@ -189,10 +188,6 @@ impl Drop for Lease {
             kept.connection.close_on_drop();
         }
     }
-}
-
-fn arguments(values: Vec<Bound>) -> SqlxValues {
-    SqlxValues(sea_orm::Values(values.into_iter().map(|value| value.0).collect()))
 }
 
 fn died(error: &sqlx::Error) -> bool {

@@ -11,6 +11,11 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub struct Bound(pub(crate) Value);
 
+/// Values as the driver takes them, for both databases.
+pub(crate) fn arguments(values: Vec<Bound>) -> sea_query_sqlx::SqlxValues {
+    sea_query_sqlx::SqlxValues(sea_orm::Values(values.into_iter().map(|value| value.0).collect()))
+}
+
 /// What can be bound to a placeholder.
 pub trait Bind {
     /// The bound value.

@@ -124,8 +124,9 @@ pub async fn sent_rows(tx: &Tx, transfer: TransferId) -> Result<Vec<RowEntry>> {
 /// How many revisions behind the last one sent is too far to count rows for.
 const FAR: u64 = 1_000;
 
-/// Source: what has no digest yet; far behind, as many as there are revisions. Every row of the record has one digest at most, and rows are never removed
-/// while it is here, so counting suffices; what it could miss, the comparison of the roots finds.
+/// Source: what has no digest yet; far behind, as many as there are revisions. Every row of the record has one
+/// digest at most, and rows are never removed while it is here, so counting suffices; what it could miss, the
+/// comparison of the roots finds.
 ///
 /// # Errors
 /// As [`Tx::scalar`].

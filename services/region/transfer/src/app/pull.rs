@@ -46,13 +46,12 @@ impl<S: TransferStore> Transfers<S> {
         let row = self.destination(transfer).await?;
         let (pages, over) = watch::channel(false);
         let rows = async {
-            let pulled = self.pull_rows(transfer).await;
+            self.pull_rows(transfer).await?;
             // The objects' side looks a last time for what the last rows refer to.
             pages.send_replace(true);
-            pulled
+            Ok(())
         };
-        let (pulled, objects) = tokio::join!(rows, self.pull_objects_behind(&row, over));
-        pulled.and(objects)
+        tokio::try_join!(rows, self.pull_objects_behind(&row, over)).map(|((), ())| ())
     }
 
     /// Pulls pages until few rows are missing. While one is stored the next is on its way.
