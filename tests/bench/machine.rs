@@ -33,12 +33,17 @@ fn ticks(pid: u32) -> Outcome<(f64, f64)> {
     Ok(((user + system) as f64, (ended_user + ended_system) as f64))
 }
 
-/// The living children of a process.
+/// The living children of a process: those that name it as their parent. Not every kernel lists them itself.
 fn children(of: u32) -> Outcome<Vec<u32>> {
     let mut found = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{of}/task"))? {
-        let text = std::fs::read_to_string(task?.path().join("children"))?;
-        found.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // One that has ended meanwhile is nobody's child.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        if parent == Some(&*of.to_string()) {
+            found.push(pid);
+        }
     }
     Ok(found)
 }
@@ -105,6 +110,10 @@ mod tests {
         assert!(peak >= memory_kib(own, "VmRSS").unwrap() / 2 && peak > 0);
         assert!(cpu(own).unwrap() <= cpu_of_tree(own).unwrap());
         assert!(memory_kib(own, "VmNothing").is_err());
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(children(own).unwrap().contains(&child.id()));
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
         assert!(cores() > 0 && memory_mib() > 0);
         assert!(disk(Path::new("/")).contains(" on "));
     }
