@@ -37,7 +37,9 @@ fn ticks(pid: u32) -> Outcome<(f64, f64)> {
 fn children(of: u32) -> Outcome<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         // One that has ended meanwhile is nobody's child.
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
         let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
@@ -110,7 +112,8 @@ mod tests {
         assert!(peak >= memory_kib(own, "VmRSS").unwrap() / 2 && peak > 0);
         assert!(cpu(own).unwrap() <= cpu_of_tree(own).unwrap());
         assert!(memory_kib(own, "VmNothing").is_err());
-        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         assert!(children(own).unwrap().contains(&child.id()));
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());
