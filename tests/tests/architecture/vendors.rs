@@ -36,8 +36,8 @@ const HARNESS: &str = "domicile-tests";
 const NAMES: &[(&str, &[&str])] = &[
     ("tonic::transport", &["services/lib/rpc/"]),
     ("tokio::net", &["services/lib/rpc/", "tests/"]),
-    ("TcpStream", &["services/lib/rpc/", "tests/"]),
-    ("TcpListener", &["services/lib/rpc/", "tests/"]),
+    ("TcpStream", &["services/lib/rpc/", "services/lib/store/src/nagle.rs", "tests/"]),
+    ("TcpListener", &["services/lib/rpc/", "services/lib/store/src/nagle.rs", "tests/"]),
     ("UdpSocket", &["services/lib/rpc/"]),
     ("UnixStream", &["services/lib/rpc/"]),
     ("ToSocketAddrs", &["services/lib/rpc/"]),

@@ -51,6 +51,7 @@ mod hot;
 mod keys;
 mod lanes;
 mod migrate;
+mod nagle;
 pub mod observe;
 mod pool;
 mod protection;

@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use crate::engine::Access;
 use crate::failure;
 use crate::hot::{Hot, SPARE};
+use crate::nagle;
 use crate::settings::{Backend, sqlite_path};
 
 /// How long SQLite waits for another process's lock.
@@ -93,11 +94,15 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
         }
     }
     let connections = if purpose == Use::Migrate { 1 } else { connections.max(1) + SPARE };
+    let port = options.get_port();
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(acquire)
         .after_connect(move |connection, _| {
             Box::pin(async move {
+                if let Err(cause) = nagle::off(port) {
+                    tracing::warn!(%cause, "large statements will wait 40 ms: Nagle's algorithm stays on");
+                }
                 if needs_tls && !tls_1_3(connection).await? {
                     return Err(sqlx::Error::Protocol("the database connection is not TLS 1.3".to_owned()));
                 }
