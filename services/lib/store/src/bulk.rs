@@ -6,13 +6,28 @@ use sea_orm::sea_query::ArrayType;
 
 use crate::value::Bound;
 
-/// `INSERT … SELECT … FROM UNNEST`: one array per column, twice as fast as multi-row VALUES.
-pub(crate) fn unnest(
+/// PostgreSQL: one row as VALUES, which costs half of what UNNEST does; several as UNNEST.
+pub(crate) fn insert(
     table: &str,
     columns: &[&str],
-    rows: Vec<Vec<Bound>>,
+    mut rows: Vec<Vec<Bound>>,
     end: &str,
 ) -> Result<(String, Vec<Bound>)> {
+    match rows.pop() {
+        Some(row) if rows.is_empty() => {
+            let places: Vec<_> = (1..=columns.len()).map(|place| format!("${place}")).collect();
+            let columns = columns.join(", ");
+            Ok((format!("INSERT INTO {table} ({columns}) VALUES ({}){end}", places.join(", ")), row))
+        }
+        last => {
+            rows.extend(last);
+            unnest(table, columns, rows, end)
+        }
+    }
+}
+
+/// `INSERT … SELECT … FROM UNNEST`: one array per column, twice as fast as multi-row VALUES.
+fn unnest(table: &str, columns: &[&str], rows: Vec<Vec<Bound>>, end: &str) -> Result<(String, Vec<Bound>)> {
     let mut arrays: Vec<Vec<Value>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
     for row in rows {
         for (array, value) in arrays.iter_mut().zip(row) {

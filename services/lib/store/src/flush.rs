@@ -116,7 +116,7 @@ async fn write<'a>(engine: &Engine, entries: impl Iterator<Item = &'a Entry>) ->
 async fn append(engine: &Engine, rows: Vec<Vec<Bound>>) -> Result<(), StoreFailure> {
     let end = " ON CONFLICT DO NOTHING";
     if let Some(hot) = &engine.writer.hot {
-        let made = crate::bulk::unnest("audit_outbox", OUTBOX, rows, end);
+        let made = crate::bulk::insert("audit_outbox", OUTBOX, rows, end);
         let (sql, values) = made.map_err(|_| StoreFailure::bug("audit entries"))?;
         return hot.execute(&sql, values).await.map(drop).map_err(|error| StoreFailure::from_sqlx(&error));
     }

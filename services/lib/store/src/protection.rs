@@ -108,60 +108,53 @@ const fn policy(
 const SUBJECT: &str = "subject_id = domicile_subject()";
 const TRANSFERS: &str = "domicile_transfers()";
 
-/// Clients with whom the practitioner has an open care relationship, or whose account owner granted
-/// them the whole record. Asked of one row by its index: most statements are about one record, and a
-/// caseload has hundreds.
-macro_rules! caseload {
+/// Clients with whom the practitioner has an open care relationship. Asked of one row by its index: most
+/// statements are about one record, and a caseload has hundreds. What is rarely asked is asked inside functions
+/// ([`crate::migrate`]): a subquery in a policy is planned and set up by every statement on the table, whether it
+/// comes to it or not, and its cost misleads the planner of joins.
+macro_rules! cared_for {
     ($table:literal) => {
         concat!(
-            "(EXISTS (SELECT 1 FROM care_relationship r \
+            "EXISTS (SELECT 1 FROM care_relationship r \
                 WHERE r.practitioner_id = domicile_practitioner() AND r.ended_at IS NULL \
                   AND r.subject_id = ",
             $table,
-            ".subject_id) \
-              OR EXISTS (SELECT 1 FROM access_grant g \
-                WHERE g.practitioner_id = domicile_practitioner() AND g.item_id IS NULL \
-                  AND g.revoked_at IS NULL AND g.expires_at > domicile_now() AND g.subject_id = ",
-            $table,
-            ".subject_id))"
+            ".subject_id)"
         )
     };
 }
 
-/// As the caseload, and single items by grant; never what is the client's alone (P13), psychotherapy
-/// notes for their author alone (45 CFR 164.501).
+/// Items of the practitioner's clients, and those that the account's owner granted them, one by one or the whole
+/// record; never what is the client's alone (P13), psychotherapy notes for their author alone (45 CFR 164.501).
 const CASELOAD_ITEM: &str = concat!(
     "domicile_practitioner() IS NOT NULL AND visibility <> 'client_private' ",
     "AND (visibility <> 'psychotherapy' OR author_id = domicile_practitioner()) AND (",
-    caseload!("item"),
-    " OR item_id IN (SELECT g.item_id FROM access_grant g \
-        WHERE g.practitioner_id = domicile_practitioner() AND g.item_id IS NOT NULL \
-          AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
+    cared_for!("item"),
+    " OR domicile_granted(subject_id, item_id))"
 );
 
 /// Objects of items the practitioner sees, and uploads of a practice that have no item yet.
 const CASELOAD_OBJECT: &str = concat!(
     "domicile_practitioner() IS NOT NULL AND (",
-    "(item_id IS NULL AND practice_id IS NOT NULL AND ",
-    caseload!("object"),
-    ") OR EXISTS (SELECT 1 FROM item i WHERE i.item_id = object.item_id AND i.current))"
+    "(item_id IS NULL AND practice_id IS NOT NULL AND (",
+    cared_for!("object"),
+    " OR domicile_granted(subject_id, NULL))) ",
+    "OR EXISTS (SELECT 1 FROM item i WHERE i.item_id = object.item_id AND i.current))"
 );
 
 /// The counters that a write in the caseload, or under a grant for one item, raises.
 const CASELOAD_RESIDENCY: &str = concat!(
     "domicile_practitioner() IS NOT NULL AND (",
-    caseload!("residency"),
-    " OR subject_id IN (SELECT g.subject_id FROM access_grant g \
-        WHERE g.practitioner_id = domicile_practitioner() \
-          AND g.revoked_at IS NULL AND g.expires_at > domicile_now()))"
+    cared_for!("residency"),
+    " OR domicile_granted_any(subject_id))"
 );
 
 /// Items and objects whose ids are about to arrive with a transfer: the destination must see that they are
 /// taken, before the point of no return. Only where the transaction is about no record.
-const COLLIDING_ITEM: &str = "domicile_transfers() AND domicile_subject() IS NULL \
-    AND item_id IN (SELECT s.item_id FROM staged_row s)";
-const COLLIDING_OBJECT: &str = "domicile_transfers() AND domicile_subject() IS NULL \
-    AND object_id IN (SELECT s.object_id FROM staged_object s)";
+const COLLIDING_ITEM: &str =
+    "domicile_transfers() AND domicile_subject() IS NULL AND domicile_staged_item(item_id)";
+const COLLIDING_OBJECT: &str =
+    "domicile_transfers() AND domicile_subject() IS NULL AND domicile_staged_object(object_id)";
 
 /// Every policy. A table with a `subject_id` or a `transfer_id` has at least one, audit tables aside.
 pub(crate) const POLICIES: &[Policy] = &[
@@ -174,12 +167,6 @@ pub(crate) const POLICIES: &[Policy] = &[
         "email_index = domicile_lookup() OR invite_hash = domicile_lookup()",
     ),
     policy("account", "account_staff", "ALL", "domicile_system() AND subject_id IS NULL"),
-    policy(
-        "account",
-        "account_session_lookup",
-        "SELECT",
-        "account_id IN (SELECT s.account_id FROM session s WHERE s.token_hash = domicile_lookup())",
-    ),
     policy("session", "session_account", "ALL", "account_id = domicile_account()"),
     policy("session", "session_subject", "ALL", SUBJECT),
     policy("session", "session_lookup", "SELECT", "token_hash = domicile_lookup()"),
@@ -189,7 +176,7 @@ pub(crate) const POLICIES: &[Policy] = &[
         "residency",
         "residency_lookup",
         "SELECT",
-        "subject_id IN (SELECT t.subject_id FROM tombstone_entitled t WHERE t.hash = domicile_lookup())",
+        "domicile_lookup() IS NOT NULL AND domicile_entitled(subject_id)",
     ),
     policy("residency", "residency_caseload_write", "UPDATE", CASELOAD_RESIDENCY),
     policy("tombstone_entitled", "tombstone_entitled_subject", "ALL", SUBJECT),

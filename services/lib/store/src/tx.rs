@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::failure::{self, Kind, StoreFailure};
 use crate::hot::Lease;
 use crate::settings::Backend;
-use crate::value::{Bound, Column, FromRow, Row};
+use crate::value::{Bind as _, Bound, Column, FromRow, Row};
 
 /// The most parameters one statement may have on SQLite.
 const SQLITE_PARAMETERS: usize = 32_000;
@@ -182,7 +182,7 @@ impl Tx {
         self.link.rows(sql, values).await.map_err(|failure| self.fail(failure))
     }
 
-    /// Inserts many rows at once: by UNNEST on PostgreSQL, in multi-row VALUES on SQLite. Each row
+    /// Inserts many rows at once: several by UNNEST on PostgreSQL, in multi-row VALUES on SQLite. Each row
     /// holds one value per column. Answers how many rows are new.
     ///
     /// # Errors
@@ -206,7 +206,7 @@ impl Tx {
         };
         match self.backend {
             Backend::Postgres => {
-                let (sql, values) = crate::bulk::unnest(table, columns, rows, end)?;
+                let (sql, values) = crate::bulk::insert(table, columns, rows, end)?;
                 self.execute(&sql, values).await
             }
             Backend::Sqlite => {
@@ -221,6 +221,30 @@ impl Tx {
                 Ok(new)
             }
         }
+    }
+
+    /// Deletes up to `limit` rows whose `column` is this, found by their place in the table: there is no join
+    /// for the planner of freshly filled tables to get wrong. Answers how many went.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`].
+    pub(crate) async fn delete_some(
+        &self,
+        table: &'static str,
+        column: &'static str,
+        of: Bound,
+        limit: u32,
+    ) -> Result<u64> {
+        let sql = match self.backend {
+            Backend::Postgres => format!(
+                "DELETE FROM {table} WHERE ctid = ANY (ARRAY(\
+                 SELECT ctid FROM {table} WHERE {column} = $1 LIMIT $2))"
+            ),
+            Backend::Sqlite => format!(
+                "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {column} = $1 LIMIT $2)"
+            ),
+        };
+        self.execute(&sql, vec![of, limit.bind()]).await
     }
 
     /// Adds an entry to the audit log, in this transaction: both commit or neither. The request's

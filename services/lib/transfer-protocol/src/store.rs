@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domicile_evidence::statement::SignedStatement;
 use domicile_types::{
-    AuditScope, Code, Error, ItemId, ObjectId, RegionId, Result, SubjectId, Timestamp, TransferId,
+    AuditScope, Code, Error, ItemId, ObjectId, PageId, RegionId, Result, SubjectId, Timestamp, TransferId,
 };
 use uuid::Uuid;
 
@@ -249,8 +249,13 @@ pub trait TransferStore: Clone + Send + Sync + 'static {
         adoption: Adoption,
         decision: DestinationDecision,
     ) -> Result<Destination>;
-    /// Adopted rows whose payload is still in travel form, at most `limit`.
-    async fn travelling(&self, transfer: TransferId, limit: u32) -> Result<Vec<TravellingRow>>;
+    /// Adopted rows whose payload is still in travel form: of the first page, by id, past `after`; at most `limit`.
+    async fn travelling(
+        &self,
+        transfer: TransferId,
+        after: Option<PageId>,
+        limit: u32,
+    ) -> Result<Vec<TravellingRow>>;
     /// Stores rows sealed again and drops their travel form.
     async fn rekey(&self, transfer: TransferId, rows: Vec<RekeyedRow>) -> Result<()>;
     /// Adopted objects whose content is still in travel form.

@@ -24,6 +24,7 @@ mod observe;
 mod offer;
 mod operators;
 mod pace;
+mod parallel;
 mod people;
 mod preflight;
 mod prepare;
@@ -124,6 +125,7 @@ struct Inner<S> {
     running: Mutex<BTreeSet<TransferId>>,
     paces: pace::Paces,
     works: work::Works,
+    counts: people::Counts,
 }
 
 impl<S> std::ops::Deref for Transfers<S> {
@@ -145,6 +147,7 @@ impl<S: TransferStore> Transfers<S> {
             running: Mutex::default(),
             paces: pace::Paces::default(),
             works: work::Works::default(),
+            counts: people::Counts::default(),
         };
         Self { inner: Arc::new(inner), store }
     }

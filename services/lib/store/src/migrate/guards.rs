@@ -52,36 +52,55 @@ CREATE TRIGGER audit_writer_immutable BEFORE UPDATE OR DELETE ON audit_writer
     FOR EACH ROW EXECUTE FUNCTION domicile_refuse();
 ";
 
-/// PostgreSQL: two functions, inside which the caller's rights and policies hold. A session by its token's
-/// hash, scope and query in one statement: every request begins with it, and a transaction would cost it
-/// three round trips. And a page of rows sealed again, one by one by their keys: as one join, over tables
-/// that were filled a moment ago, the planner reads the whole record for each row; planned anew for each row,
-/// it plans for longer than it works.
+/// PostgreSQL: functions inside which the caller's rights and policies hold. A session by its token's hash,
+/// scope and query in one statement: every request begins with it, and a transaction would cost it three round
+/// trips. Then what policies ask seldom (`protection`).
 pub(super) const FUNCTIONS: &str = "
 CREATE FUNCTION domicile_session(token bytea)
     RETURNS TABLE (account_id uuid, role text, practice_id uuid, subject_id uuid, last_seen_at bigint,
                    ends_at bigint, authenticated_at bigint)
     LANGUAGE plpgsql VOLATILE SECURITY INVOKER
     SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
-    AS $$ BEGIN
+    AS $$ DECLARE opened session; BEGIN
         PERFORM set_config('app.lookup', encode(token, 'hex'), true);
-        RETURN QUERY SELECT s.account_id, a.role, a.practice_id, a.subject_id, s.last_seen_at, s.ends_at,
-                s.authenticated_at
-            FROM session s JOIN account a ON a.account_id = s.account_id
-            WHERE s.token_hash = token AND s.ended_at IS NULL AND a.state = 'active';
+        SELECT * INTO opened FROM session s WHERE s.token_hash = token AND s.ended_at IS NULL;
+        IF NOT FOUND THEN RETURN; END IF;
+        PERFORM set_config('app.account', opened.account_id::text, true);
+        RETURN QUERY SELECT a.account_id, a.role, a.practice_id, a.subject_id, opened.last_seen_at,
+                opened.ends_at, opened.authenticated_at
+            FROM account a WHERE a.account_id = opened.account_id AND a.state = 'active';
     END $$;
 
-CREATE FUNCTION domicile_rekey(subject uuid, items uuid[], versions bigint[], key_versions bigint[],
-                               digests bytea[], payloads bytea[])
-    RETURNS void LANGUAGE plpgsql VOLATILE SECURITY INVOKER
-    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
-    AS $$ DECLARE again record; BEGIN
-        FOR again IN SELECT * FROM UNNEST(items, versions, key_versions, digests, payloads)
-                AS row (item, version, key_version, digest, sealed) LOOP
-            UPDATE item i SET key_version = again.key_version, digest = again.digest, sealed = again.sealed
-                WHERE i.item_id = again.item AND i.version = again.version
-                  AND (i.subject_id = subject) IS TRUE AND i.sealed IS NULL;
-        END LOOP;
+CREATE FUNCTION domicile_granted(of_subject uuid, of_item uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE COST 10 SECURITY INVOKER
+    AS $$ BEGIN
+        RETURN EXISTS (SELECT 1 FROM access_grant g
+            WHERE g.practitioner_id = domicile_practitioner() AND g.subject_id = of_subject
+              AND (g.item_id IS NULL OR g.item_id = of_item)
+              AND g.revoked_at IS NULL AND g.expires_at > domicile_now());
+    END $$;
+CREATE FUNCTION domicile_granted_any(of_subject uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE COST 10 SECURITY INVOKER
+    AS $$ BEGIN
+        RETURN EXISTS (SELECT 1 FROM access_grant g
+            WHERE g.practitioner_id = domicile_practitioner() AND g.subject_id = of_subject
+              AND g.revoked_at IS NULL AND g.expires_at > domicile_now());
+    END $$;
+CREATE FUNCTION domicile_staged_item(of_item uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE COST 10 SECURITY INVOKER
+    AS $$ BEGIN
+        RETURN EXISTS (SELECT 1 FROM staged_row s WHERE s.item_id = of_item);
+    END $$;
+CREATE FUNCTION domicile_staged_object(of_object uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE COST 10 SECURITY INVOKER
+    AS $$ BEGIN
+        RETURN EXISTS (SELECT 1 FROM staged_object s WHERE s.object_id = of_object);
+    END $$;
+CREATE FUNCTION domicile_entitled(of_subject uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE COST 10 SECURITY INVOKER
+    AS $$ BEGIN
+        RETURN EXISTS (SELECT 1 FROM tombstone_entitled t
+            WHERE t.subject_id = of_subject AND t.hash = domicile_lookup());
     END $$;
 ";
 

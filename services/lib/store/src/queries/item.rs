@@ -8,7 +8,7 @@ use domicile_types::{
 
 use crate::queries::residency::{self, Standing};
 use crate::queries::scoped::{Binds, Reader};
-use crate::{Bound, FromRow, OnConflict, Row, Tx, values};
+use crate::{Bind as _, Bound, FromRow, OnConflict, Row, Tx, values};
 
 /// The most rows one statement names one by one.
 const NAMED: usize = 200;
@@ -547,7 +547,5 @@ pub async fn payloads(
 /// # Errors
 /// As [`Tx::execute`].
 pub async fn erase(tx: &Tx, subject: SubjectId, limit: u32) -> Result<u64> {
-    let sql = "DELETE FROM item WHERE subject_id = $1 AND (item_id, version) IN \
-               (SELECT i.item_id, i.version FROM item i WHERE i.subject_id = $1 LIMIT $2)";
-    tx.execute(sql, values![subject, limit]).await
+    tx.delete_some("item", "subject_id", subject.bind(), limit).await
 }

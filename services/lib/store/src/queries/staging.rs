@@ -7,7 +7,7 @@ use domicile_transfer_protocol::rows::{
     Progress, RekeyedRow, SentObject, SentRow, StagedObject, StagedPage, StagedRow,
 };
 use domicile_transfer_protocol::source::Unsent;
-use domicile_types::{ItemId, ObjectId, Result, SubjectId, TransferId};
+use domicile_types::{ItemId, ObjectId, PageId, Result, SubjectId, TransferId};
 
 use crate::{Backend, Bind as _, FromRow, OnConflict, Row, Tx, bulk, values};
 
@@ -124,29 +124,23 @@ pub async fn sent_rows(tx: &Tx, transfer: TransferId) -> Result<Vec<RowEntry>> {
 /// How many revisions behind the last one sent is too far to count rows for.
 const FAR: u64 = 1_000;
 
-/// Source: what has no digest yet; far behind, as many as there are revisions. Every row of the record has one
-/// digest at most, and rows are never removed while it is here, so counting suffices; what it could miss, the
-/// comparison of the roots finds.
+/// Source: what has no digest yet; far behind, or while an object has none, as many rows as there are revisions
+/// past the last one sent. Every row of the record has one digest at most, and rows are never removed while it is
+/// here, so counting suffices; what it could miss, the comparison of the roots finds.
 ///
 /// # Errors
 /// As [`Tx::scalar`].
 pub async fn unsent(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Result<Unsent> {
-    let rows = "SELECT CASE WHEN r.revision > s.revision + $3 THEN r.revision - s.revision \
+    let objects = "SELECT COUNT(*) AS value FROM object o WHERE o.subject_id = $1 AND o.state = 'complete' AND NOT EXISTS \
+                   (SELECT 1 FROM sent_object s WHERE s.transfer_id = $2 AND s.object_id = o.object_id)";
+    let objects: u64 = tx.scalar(objects, values![subject, transfer]).await?.unwrap_or(0);
+    let rows = "SELECT CASE WHEN $4 OR r.revision > s.revision + $3 THEN r.revision - s.revision \
                 ELSE (SELECT COUNT(*) FROM item WHERE subject_id = $1) \
                    - (SELECT COUNT(*) FROM sent_row WHERE transfer_id = $2) END AS value \
                 FROM residency r, (SELECT COALESCE(MAX(revision), 0) AS revision FROM sent_row \
                 WHERE transfer_id = $2) s WHERE r.subject_id = $1";
-    let objects = "SELECT COUNT(*) AS value FROM object o WHERE o.subject_id = $1 AND o.state = 'complete' AND NOT EXISTS \
-                   (SELECT 1 FROM sent_object s WHERE s.transfer_id = $2 AND s.object_id = o.object_id)";
-    Ok(Unsent {
-        rows: tx
-            .scalar::<i64>(rows, values![subject, transfer, FAR])
-            .await?
-            .unwrap_or(0)
-            .max(0)
-            .unsigned_abs(),
-        objects: tx.scalar(objects, values![subject, transfer]).await?.unwrap_or(0),
-    })
+    let rows = tx.scalar::<i64>(rows, values![subject, transfer, FAR, objects > 0]).await?;
+    Ok(Unsent { rows: rows.unwrap_or(0).max(0).unsigned_abs(), objects })
 }
 
 /// Source: the live tables joined to the stored digests.
@@ -209,9 +203,7 @@ pub async fn progress(tx: &Tx, transfer: TransferId, subject: SubjectId) -> Resu
 /// # Errors
 /// As [`Tx::execute`].
 pub async fn sent_drop(tx: &Tx, transfer: TransferId, limit: u32) -> Result<u64> {
-    let rows = "DELETE FROM sent_row WHERE transfer_id = $1 AND (item_id, version) IN \
-                (SELECT item_id, version FROM sent_row WHERE transfer_id = $1 LIMIT $2)";
-    let gone = tx.execute(rows, values![transfer, limit]).await?;
+    let gone = tx.delete_some("sent_row", "transfer_id", transfer.bind(), limit).await?;
     Ok(gone + tx.execute("DELETE FROM sent_object WHERE transfer_id = $1", values![transfer]).await?)
 }
 
@@ -398,17 +390,26 @@ pub async fn collisions(tx: &Tx, transfer: TransferId) -> Result<u64> {
     Ok(items + tx.scalar::<u64>(objects, values![transfer]).await?.unwrap_or(0))
 }
 
-/// Destination: adopted rows whose payload is still in travel form: of one page, whose size is bounded,
-/// and at most `limit`.
+/// Destination: adopted rows whose payload is still in travel form: of the first page past `after`, whose size
+/// is bounded, and at most `limit`.
 ///
 /// # Errors
 /// As [`Tx::all`].
-pub async fn travelling(tx: &Tx, transfer: TransferId, limit: u32) -> Result<Vec<StagedRow>> {
-    let sql = "SELECT item_id, version, revision, page_id, position, last, digest, sealed_header, \
-               sealed_payload, object_id FROM staged_row WHERE transfer_id = $1 AND page_id = \
-               (SELECT page_id FROM staged_row WHERE transfer_id = $1 ORDER BY page_id LIMIT 1) \
-               ORDER BY position LIMIT $2";
-    tx.all(sql, values![transfer, limit]).await
+pub async fn travelling(
+    tx: &Tx,
+    transfer: TransferId,
+    after: Option<PageId>,
+    limit: u32,
+) -> Result<Vec<StagedRow>> {
+    let (past, mut values) = (after.map_or("", |_| "AND page_id > $3"), values![transfer, limit]);
+    values.extend(after.map(|page| page.bind()));
+    let sql = format!(
+        "SELECT item_id, version, revision, page_id, position, last, digest, sealed_header, sealed_payload, object_id \
+         FROM staged_row WHERE transfer_id = $1 AND page_id = \
+         (SELECT page_id FROM staged_row WHERE transfer_id = $1 {past} ORDER BY page_id LIMIT 1) \
+         ORDER BY position LIMIT $2"
+    );
+    tx.all(&sql, values).await
 }
 
 /// Destination: drops up to `limit` staged rows, and the pages and objects once the rows are gone; how
@@ -417,9 +418,7 @@ pub async fn travelling(tx: &Tx, transfer: TransferId, limit: u32) -> Result<Vec
 /// # Errors
 /// As [`Tx::execute`].
 pub async fn purge(tx: &Tx, transfer: TransferId, limit: u32) -> Result<u64> {
-    let rows = "DELETE FROM staged_row WHERE transfer_id = $1 AND (item_id, version) IN \
-                (SELECT item_id, version FROM staged_row WHERE transfer_id = $1 LIMIT $2)";
-    let mut gone = tx.execute(rows, values![transfer, limit]).await?;
+    let mut gone = tx.delete_some("staged_row", "transfer_id", transfer.bind(), limit).await?;
     if gone == 0 {
         gone += tx.execute("DELETE FROM staged_page WHERE transfer_id = $1", values![transfer]).await?;
         gone += tx.execute("DELETE FROM staged_object WHERE transfer_id = $1", values![transfer]).await?;
@@ -475,7 +474,8 @@ pub async fn rekey(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: Vec<
 }
 
 /// Two statements for all rows. `IS TRUE` leaves the planner no index but the one over the items' ids: freshly
-/// filled tables have no statistics, and it would take one over the whole transfer.
+/// filled tables have no statistics, and it would take one over the whole transfer or record. One by one, even
+/// inside the database, each row would set up the policies anew, which takes as long as the update itself.
 async fn rekey_together(
     tx: &Tx,
     transfer: TransferId,
@@ -488,13 +488,17 @@ async fn rekey_together(
     let mut values = values![transfer];
     values.extend(bulk::arrays(rows.iter().map(|row| [row.item.bind(), row.version.bind()]).collect())?);
     tx.execute(travelled, values).await?;
-    let update = "SELECT domicile_rekey($1, $2, $3, $4, $5, $6)";
+    let update = "UPDATE item i SET key_version = r.key_version, digest = r.digest, sealed = r.sealed \
+                FROM UNNEST($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[]) \
+                AS r(item_id, version, key_version, digest, sealed) \
+                WHERE (i.subject_id = $1) IS TRUE AND i.item_id = r.item_id AND i.version = r.version \
+                AND i.sealed IS NULL";
     let bound = |row: RekeyedRow| {
         [row.item.bind(), row.version.bind(), row.key_version.bind(), row.digest.0.bind(), row.sealed.bind()]
     };
     let mut values = values![subject];
     values.extend(bulk::arrays(rows.into_iter().map(bound).collect())?);
-    tx.rows(update, values).await.map(drop)
+    tx.execute(update, values).await.map(drop)
 }
 
 /// Makes PostgreSQL join by index for the rest of the transaction, whatever its statistics say.

@@ -19,7 +19,7 @@ use domicile_transfer_protocol::store::{
 };
 use domicile_transfer_protocol::{Destination, Digest, Received, Source, TransferStore};
 use domicile_types::{
-    AuditScope, Code, Error, ItemId, ObjectId, RegionId, Result, SubjectId, Timestamp, TransferId,
+    AuditScope, Code, Error, ItemId, ObjectId, PageId, RegionId, Result, SubjectId, Timestamp, TransferId,
 };
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -478,11 +478,16 @@ impl TransferStore for SqlTransfers {
         self.destination_adopt(transfer, adoption, decision).await
     }
 
-    async fn travelling(&self, id: TransferId, limit: u32) -> Result<Vec<TravellingRow>> {
+    async fn travelling(
+        &self,
+        id: TransferId,
+        after: Option<PageId>,
+        limit: u32,
+    ) -> Result<Vec<TravellingRow>> {
         let subject = self.subject_of(id).await?;
         self.look("travelling", whose(subject), move |tx| {
             Box::pin(async move {
-                let staged = staging::travelling(tx, id, limit).await?;
+                let staged = staging::travelling(tx, id, after, limit).await?;
                 let found = adopted(tx, subject, &staged).await?.into_iter();
                 let mut headers: BTreeMap<_, _> =
                     found.map(|row| ((row.header.item_id, row.header.version), row.header)).collect();

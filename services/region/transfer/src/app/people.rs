@@ -1,14 +1,26 @@
 //! What people see: status, lists, receipts.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use domicile_evidence::statement::SignedStatement;
 use domicile_transfer_protocol::TransferStore;
 use domicile_transfer_protocol::rows::Progress;
 use domicile_transfer_protocol::store::{Listing, Row};
 use domicile_types::{AuditScope, Code, Error, Result, Role, SubjectId, TransferId};
 
+use tokio::time::Instant;
+
 use super::{Offer, Transfers};
 
-/// A transfer with its exact progress.
+/// How old a count of what has been copied may be.
+const COUNTED: Duration = Duration::from_secs(1);
+
+/// What was counted lately.
+pub(super) type Counts = Mutex<BTreeMap<TransferId, (Instant, Progress)>>;
+
+/// A transfer with its progress, counted within the last second.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// The row.
@@ -66,11 +78,28 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn with_progress(&self, row: Row) -> Result<Status> {
         let progress = match &row {
-            Row::Source(source) if source.state.copies() => self.store.progress(source.transfer).await?,
+            Row::Source(source) if source.state.copies() => self.counted(source.transfer).await?,
             Row::Source(source) => source.staged.as_ref().map(whole).unwrap_or_default(),
             Row::Destination(row) => row.staged.as_ref().map(whole).unwrap_or_default(),
         };
         Ok(Status { row, progress })
+    }
+
+    /// How far copying is, as it was counted within the last second: counting reads the whole record, and
+    /// people look more often.
+    async fn counted(&self, transfer: TransferId) -> Result<Progress> {
+        let lately = |counts: &BTreeMap<_, (Instant, Progress)>| {
+            let (at, progress) = counts.get(&transfer)?;
+            (at.elapsed() < COUNTED).then_some(*progress)
+        };
+        if let Some(progress) = lately(&self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(progress);
+        }
+        let progress = self.store.progress(transfer).await?;
+        let mut counts = self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|_, (at, _)| at.elapsed() < COUNTED);
+        counts.insert(transfer, (Instant::now(), progress));
+        Ok(progress)
     }
 
     /// The receipt bundle; complete once the transfer is closed.

@@ -13,14 +13,14 @@ use domicile_transfer_protocol::release::Head;
 use domicile_transfer_protocol::rows::{SentObject, StagedObject};
 use domicile_transfer_protocol::{Destination, Digest, TransferStore};
 use domicile_types::{Code, Error, ObjectId, Result};
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, StreamExt as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Streaming;
 
-use super::Transfers;
 use super::pace::Pace;
 use super::pull::damaged;
 use super::streams::Route;
+use super::{Transfers, parallel};
 use crate::convert;
 
 /// What came of an object besides its chunks.
@@ -35,13 +35,15 @@ impl<S: TransferStore> Transfers<S> {
     /// Pulls every object that staged rows refer to and that is not here yet.
     pub(super) async fn pull_objects(&self, row: &Destination) -> Result<()> {
         let missing = self.store.missing_objects(row.transfer).await?;
-        stream::iter(missing.into_iter().map(Ok))
-            .try_for_each_concurrent(self.options.settings.objects_at_once, |object| async move {
-                self.pull_object(row, object).await?;
-                self.changed(row.transfer);
+        let work = missing.into_iter().map(|object| {
+            let (this, row) = (self.clone(), row.clone());
+            async move {
+                this.pull_object(&row, object).await?;
+                this.changed(row.transfer);
                 Ok(())
-            })
-            .await
+            }
+        });
+        parallel::each(self.options.settings.objects_at_once, work).await
     }
 
     async fn pull_object(&self, row: &Destination, object: ObjectId) -> Result<()> {

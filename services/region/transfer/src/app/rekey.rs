@@ -10,14 +10,15 @@ use domicile_objects::{ObjectName, ObjectPrefix};
 use domicile_transfer_protocol::rows::{RekeyedRow, SourceObject, StagedObject, TravellingRow};
 use domicile_transfer_protocol::{Destination, DestinationFacts, Digest, State, TransferStore};
 use domicile_types::ids::uuid_v4;
-use domicile_types::{Code, Error, PageId, Result, SubjectId, TransferId};
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use domicile_types::{Code, Ctx, Error, PageId, PracticeId, RegionId, Result, SubjectId, TransferId};
+use futures::stream::{self, StreamExt as _};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Transfers;
 use super::adopt::openers;
 use super::send::chunk_of;
 use super::streams::{Route, frame, opener};
+use super::{Transfers, parallel};
 
 /// Rows sealed again in one transaction.
 const BATCH: u32 = 2_000;
@@ -68,67 +69,77 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     async fn rekey_rows(&self, row: &Destination) -> Result<()> {
-        let mut rows = self.store.travelling(row.transfer, BATCH).await?;
+        let mut rows = self.store.travelling(row.transfer, None, BATCH).await?;
         if rows.is_empty() {
             return Ok(());
         }
         let key = self.travel_key(row.transfer).await?;
-        let openers = openers(row, &key, &self.store.staged_pages(row.transfer).await?)?;
+        let openers = Arc::new(openers(row, &key, &self.store.staged_pages(row.transfer).await?)?);
+        // Again from the first page for what a page had beyond one batch.
         while !rows.is_empty() {
-            let again = self.rekey_batch(&openers, rows).await?;
-            self.ctx.faults.hit("rekey.before_batch");
-            self.store.rekey(row.transfer, again).await?;
-            rows = self.store.travelling(row.transfer, BATCH).await?;
+            self.rekey_pages(row.transfer, &openers, rows).await?;
+            rows = self.store.travelling(row.transfer, None, BATCH).await?;
         }
         Ok(())
     }
 
+    /// Seals these rows of one page again, and those of each later page. While one page is stored the next is
+    /// read and sealed.
+    async fn rekey_pages(
+        &self,
+        transfer: TransferId,
+        openers: &Arc<BTreeMap<PageId, Opener>>,
+        rows: Vec<TravellingRow>,
+    ) -> Result<()> {
+        let page_of = |rows: &[TravellingRow]| rows.last().map(|row| row.staged.page);
+        let Some(mut page) = page_of(&rows) else { return Ok(()) };
+        let mut sealed = self.rekey_batch(openers, rows).await?;
+        loop {
+            let next = async {
+                let rows = self.store.travelling(transfer, Some(page), BATCH).await?;
+                let Some(page) = page_of(&rows) else { return Ok::<_, Error>(None) };
+                Ok(Some((page, self.rekey_batch(openers, rows).await?)))
+            };
+            self.ctx.faults.hit("rekey.before_batch");
+            let (stored, next) = tokio::join!(self.store.rekey(transfer, sealed), next);
+            stored?;
+            match next? {
+                Some(next) => (page, sealed) = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Seals rows again, on a thread that may take its time: nothing else on this one would go on meanwhile.
     async fn rekey_batch(
         &self,
-        openers: &BTreeMap<PageId, Opener>,
+        openers: &Arc<BTreeMap<PageId, Opener>>,
         rows: Vec<TravellingRow>,
     ) -> Result<Vec<RekeyedRow>> {
-        let mut again = Vec::with_capacity(rows.len());
-        let mut keys: BTreeMap<_, (u32, Key32)> = BTreeMap::new();
-        for mut travelling in rows {
-            let staged = &travelling.staged;
-            let damaged = || Error::new(Code::ChunkDamaged).at("payload");
-            let opener = openers.get(&staged.page).ok_or_else(damaged)?;
-            let chunk = chunk_of(usize::try_from(staged.position).map_err(|_| damaged())?)? + 1;
-            let frame = frame(staged.item, staged.version, staged.revision);
-            let payload = opener.open_at(chunk, staged.last, &frame, &staged.sealed_payload)?;
-            let header = &mut travelling.header;
-            let practice = header.practice_id;
-            let (version, record) = match keys.get(&practice) {
-                Some(known) => known.clone(),
-                None => {
-                    let (subject, uses) = (header.subject_id, u64::from(BATCH));
-                    let reserved = self.keyring.record_key_for(subject, practice, uses).await?;
-                    keys.insert(practice, reserved.clone());
-                    reserved
-                }
-            };
-            header.key_version = version;
-            let sealed = seal(&record, &self.ctx, &aad::item(&self.region, header), &payload)?;
-            again.push(RekeyedRow {
-                item: staged.item,
-                version: staged.version,
-                key_version: version,
-                digest: Digest(sha256(&sealed)),
-                sealed,
-            });
+        let mut keys = RecordKeys::new();
+        for row in &rows {
+            let (subject, practice) = (row.header.subject_id, row.header.practice_id);
+            if let Entry::Vacant(place) = keys.entry(practice) {
+                place.insert(self.keyring.record_key_for(subject, practice, u64::from(BATCH)).await?);
+            }
         }
-        Ok(again)
+        let (ctx, region, openers) = (self.ctx.clone(), self.region.clone(), Arc::clone(openers));
+        let sealing = tokio::task::spawn_blocking(move || {
+            rows.into_iter().map(|row| seal_again(&ctx, &region, &openers, &keys, row)).collect()
+        });
+        sealing.await.map_err(|cause| Error::new(Code::Internal).because(cause))?
     }
 
     async fn rekey_objects(&self, row: &Destination) -> Result<()> {
         let open = self.store.travelling_objects(row.transfer).await?;
-        stream::iter(open.into_iter().map(Ok))
-            .try_for_each_concurrent(self.options.settings.objects_at_once, |(object, staged)| async move {
-                let key = self.travel_key(row.transfer).await?;
-                self.rekey_object(row, &key, &object, &staged).await
-            })
-            .await
+        let work = open.into_iter().map(|(object, staged)| {
+            let (this, row) = (self.clone(), row.clone());
+            async move {
+                let key = this.travel_key(row.transfer).await?;
+                this.rekey_object(&row, &key, &object, &staged).await
+            }
+        });
+        parallel::each(self.options.settings.objects_at_once, work).await
     }
 
     async fn rekey_object(
@@ -226,4 +237,33 @@ impl<S: TransferStore> Transfers<S> {
         }
         Ok(names.len() as u64)
     }
+}
+
+/// Fresh record keys and their versions, one a practice.
+type RecordKeys = BTreeMap<Option<PracticeId>, (u32, Key32)>;
+
+fn seal_again(
+    ctx: &Ctx,
+    region: &RegionId,
+    openers: &BTreeMap<PageId, Opener>,
+    keys: &RecordKeys,
+    travelling: TravellingRow,
+) -> Result<RekeyedRow> {
+    let TravellingRow { mut header, staged } = travelling;
+    let damaged = || Error::new(Code::ChunkDamaged).at("payload");
+    let opener = openers.get(&staged.page).ok_or_else(damaged)?;
+    let chunk = chunk_of(usize::try_from(staged.position).map_err(|_| damaged())?)? + 1;
+    let frame = frame(staged.item, staged.version, staged.revision);
+    let payload = opener.open_at(chunk, staged.last, &frame, &staged.sealed_payload)?;
+    let key = keys.get(&header.practice_id);
+    let (version, record) = key.ok_or_else(|| Error::new(Code::Internal).at("record key"))?;
+    header.key_version = *version;
+    let sealed = seal(record, ctx, &aad::item(region, &header), &payload)?;
+    Ok(RekeyedRow {
+        item: staged.item,
+        version: staged.version,
+        key_version: *version,
+        digest: Digest(sha256(&sealed)),
+        sealed,
+    })
 }
