@@ -22,25 +22,21 @@ pub(crate) struct AllArgs {
     domicile_without_audit: Option<PathBuf>,
 }
 
-/// Measures and shows.
+/// Measures each part, shows it on the way, and keeps what was measured when another part fails.
 pub(crate) async fn run(common: &Common, args: &AllArgs) -> Outcome<Vec<Measured>> {
-    let mut all = Vec::new();
+    let mut parts = Parts { common, all: Vec::new(), failed: Vec::new() };
     for load in loads(args) {
-        common.note(&format!("load: {:?} {:?} {:?}", load.database, load.subjects, load.mode))?;
-        all.extend(load::run(common, &load).await?);
+        let name = format!("load: {:?} {:?} {:?}", load.database, load.subjects, load.mode);
+        parts.add(&name, load::run(common, &load)).await?;
     }
-    common.note("transfer")?;
     let transfer =
         TransferArgs { items: 20_000, attachments: 50, attachment_mib: 4, rounds: 5, statements: false };
-    all.extend(transfer::run(common, &transfer).await?);
-    common.note("freeze")?;
+    parts.add("transfer", transfer::run(common, &transfer)).await?;
     let freeze =
         FreezeArgs { transfers: 20, items: 2_000, small_mib: 10, large_mib: 1_024, large_transfers: Some(8) };
-    all.extend(freeze::run(common, &freeze).await?);
-    common.note("withdraw")?;
-    all.extend(withdraw::run(common, &WithdrawArgs { transfers: 60 }).await?);
+    parts.add("freeze", freeze::run(common, &freeze)).await?;
+    parts.add("withdraw", withdraw::run(common, &WithdrawArgs { transfers: 60 })).await?;
     for rate in [20, 0] {
-        common.note(&format!("crowd at {rate} requests a second"))?;
         let crowd = CrowdArgs {
             transfers: 10,
             clients: 8,
@@ -50,15 +46,48 @@ pub(crate) async fn run(common: &Common, args: &AllArgs) -> Outcome<Vec<Measured
             rounds: 2,
             seconds: 10,
         };
-        all.extend(crowd::run(common, &crowd).await?);
+        parts.add(&format!("crowd at {rate} requests a second"), crowd::run(common, &crowd)).await?;
     }
-    common.note("scale")?;
     let scale = ScaleArgs { items: 250, seconds: 5, attachments: 20, transfers: 3 };
-    all.extend(scale::run(common, &scale).await?);
-    common.note("memory")?;
+    parts.add("scale", scale::run(common, &scale)).await?;
     let memory = MemoryArgs { small_mib: 100, large_mib: 4_096, object_mib: 2_048, pace_mib: 64 };
-    all.extend(memory::run(common, &memory).await?);
-    Ok(all)
+    parts.add("memory", memory::run(common, &memory)).await?;
+    parts.done()
+}
+
+/// What has been measured so far.
+struct Parts<'a> {
+    common: &'a Common,
+    all: Vec<Measured>,
+    failed: Vec<String>,
+}
+
+impl Parts<'_> {
+    async fn add(&mut self, name: &str, part: impl Future<Output = Outcome<Vec<Measured>>>) -> Outcome<()> {
+        self.common.note(name)?;
+        match part.await {
+            Ok(measured) => {
+                for (what, figure) in measured.iter().flat_map(|one| &one.lines) {
+                    self.common.note(&format!("  {what:<50} {figure}"))?;
+                }
+                self.all.extend(measured);
+            }
+            Err(error) => {
+                self.common.note(&format!("  failed: {error}"))?;
+                self.failed.push(format!("{name}: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was measured; when a part failed it is shown, and the run has failed.
+    fn done(self) -> Outcome<Vec<Measured>> {
+        if self.failed.is_empty() {
+            return Ok(self.all);
+        }
+        self.common.tell(&self.all)?;
+        Err(self.failed.join("; ").into())
+    }
 }
 
 /// Writes and reads, each client its own record with the comparisons, then all on one, then on SQLite.

@@ -25,10 +25,14 @@ pub(crate) struct WithdrawArgs {
 /// Measures and shows.
 pub(crate) async fn run(common: &Common, args: &WithdrawArgs) -> Outcome<Vec<Measured>> {
     let mut stage = Stage::open(common, SETTINGS).await?;
-    let shape = Shape { items: 20, attachments: 1, attachment_bytes: 256 * 1024 };
-    let mut moving: Vec<(Record, Journey)> = Vec::new();
+    let shape = Shape { items: 20, attachments: 1, attachment_bytes: 2 * 1024 * 1024 };
+    // Filled before the first consent: none may be done before the destination dies.
+    let mut records = Vec::new();
     for number in 0..args.transfers {
-        let record = Record::filled(&stage, &format!("withdraws{number}"), shape).await?;
+        records.push(Record::filled(&stage, &format!("withdraws{number}"), shape).await?);
+    }
+    let mut moving: Vec<(Record, Journey)> = Vec::new();
+    for record in records {
         let journey = record.consent(MOVING[1]).await?;
         moving.push((record, journey));
     }
