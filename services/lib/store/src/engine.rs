@@ -27,6 +27,21 @@ const SURPRISES: u32 = 16;
 /// keys, whatever the tables hold, so it is planned once. Under row-level security a plan costs more than its query.
 const PLANNED_ONCE: [&str; 2] = ["item.get", "item.put"];
 
+/// Transactions over many rows or objects of a record that moves: on PostgreSQL they wait among themselves for a
+/// share of the connections, so that people find one however many records move.
+const BULK: [&str; 10] = [
+    "feed",
+    "transfer_sent",
+    "transfer_sent_object",
+    "transfer_page",
+    "transfer_object",
+    "travelling",
+    "transfer_rekey",
+    "transfer_rekey_object",
+    "transfer_erase",
+    "transfer_purge",
+];
+
 /// A closure that is a transaction; it may run several times.
 pub(crate) trait Work<T>:
     for<'c> Fn(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static
@@ -199,7 +214,11 @@ impl Engine {
         let access = self.access(plan.mode)?;
         let begun = match &access.hot {
             Some(hot) => {
-                let begun = metrics::acquire(plan.mode.pool(), hot.begin(&beginning(plan, now))).await;
+                let begun = metrics::acquire(
+                    plan.mode.pool(),
+                    hot.begin(&beginning(plan, now), BULK.contains(&plan.name)),
+                )
+                .await;
                 begun.map(Link::postgres)
             }
             None => {

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Postgres};
@@ -22,6 +23,8 @@ use crate::value::{Bound, arguments};
 const IDLE: Duration = Duration::from_secs(20);
 /// After this age too, so that the pool can replace it.
 const AGE: Duration = Duration::from_secs(600);
+/// The moves of records may have one in so many of the connections.
+const MOVES: u32 = 4;
 /// Connections of the pool beyond those kept here, for what does not go through transactions.
 pub(crate) const SPARE: u32 = 2;
 
@@ -30,6 +33,8 @@ pub(crate) struct Hot {
     pool: PgPool,
     idle: Mutex<Vec<Kept>>,
     permits: Arc<Semaphore>,
+    /// Of those, how many the moves of records may have: people find a connection however many move.
+    moves: Arc<Semaphore>,
     acquire: Duration,
 }
 
@@ -45,14 +50,14 @@ pub(crate) struct Lease {
     kept: Option<Kept>,
     home: Arc<Hot>,
     fresh: bool,
-    _permit: OwnedSemaphorePermit,
+    _permits: [Option<OwnedSemaphorePermit>; 2],
 }
 
 impl Hot {
     /// Over a pool of at least `connections` and [`SPARE`].
     pub(crate) fn new(pool: PgPool, connections: u32, acquire: Duration) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(connections as usize));
-        Arc::new(Self { pool, idle: Mutex::default(), permits, acquire })
+        let places = |share: u32| Arc::new(Semaphore::new((connections / share).max(1) as usize));
+        Arc::new(Self { pool, idle: Mutex::default(), permits: places(1), moves: places(MOVES), acquire })
     }
 
     /// How many connections are kept and not in use.
@@ -60,12 +65,17 @@ impl Hot {
         lock(&self.idle).len()
     }
 
-    /// Takes a connection, waiting for one as long as the settings say.
-    pub(crate) async fn take(self: &Arc<Self>) -> Result<Lease, sqlx::Error> {
+    /// Takes a connection, waiting for one as long as the settings say; the moves of records wait among
+    /// themselves first, in the order in which they came.
+    async fn take(self: &Arc<Self>, moves: bool) -> Result<Lease, sqlx::Error> {
+        let place = if moves { Some(Arc::clone(&self.moves).acquire_owned()) } else { None };
+        let place = OptionFuture::from(place).await.transpose().map_err(|_| sqlx::Error::PoolClosed)?;
         let permit = tokio::time::timeout(self.acquire, Arc::clone(&self.permits).acquire_owned());
         let permit = permit.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
-        let lease = |kept, fresh| Lease { kept: Some(kept), home: Arc::clone(self), fresh, _permit: permit };
+        let permits = [Some(permit), place];
+        let lease =
+            |kept, fresh| Lease { kept: Some(kept), home: Arc::clone(self), fresh, _permits: permits };
         if let Some(kept) = self.at_hand() {
             return Ok(lease(kept, false));
         }
@@ -89,9 +99,9 @@ impl Hot {
 
     /// Begins a transaction with `statement`, which holds `BEGIN` and what belongs to it. A connection
     /// that died at hand is no failure: nothing was begun on it, and the next one is taken.
-    pub(crate) async fn begin(self: &Arc<Self>, statement: &str) -> Result<Lease, sqlx::Error> {
+    pub(crate) async fn begin(self: &Arc<Self>, statement: &str, moves: bool) -> Result<Lease, sqlx::Error> {
         loop {
-            let mut lease = self.take().await?;
+            let mut lease = self.take(moves).await?;
             match lease.say(statement).await {
                 Ok(()) => return Ok(lease),
                 Err(error) if lease.fresh || !died(&error) => return Err(error),
@@ -102,7 +112,7 @@ impl Hot {
 
     /// Runs one statement by itself: its answer says that it is committed.
     pub(crate) async fn execute(self: &Arc<Self>, sql: &str, values: Vec<Bound>) -> Result<u64, sqlx::Error> {
-        let mut lease = self.take().await?;
+        let mut lease = self.take(false).await?;
         let changed = lease.execute(sql, values).await?;
         lease.give_back();
         Ok(changed)
@@ -115,7 +125,7 @@ impl Hot {
         values: Vec<Bound>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         loop {
-            let mut lease = self.take().await?;
+            let mut lease = self.take(false).await?;
             match lease.rows(sql, values.clone()).await {
                 Ok(rows) => {
                     lease.give_back();
@@ -130,6 +140,7 @@ impl Hot {
     /// Closes every connection, once those in use have come back.
     pub(crate) async fn close(&self) {
         self.permits.close();
+        self.moves.close();
         lock(&self.idle).clear();
         self.pool.close().await;
     }

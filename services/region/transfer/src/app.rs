@@ -126,6 +126,7 @@ struct Inner<S> {
     paces: pace::Paces,
     works: work::Works,
     counts: people::Counts,
+    turns: parallel::Turns,
 }
 
 impl<S> std::ops::Deref for Transfers<S> {
@@ -148,6 +149,7 @@ impl<S: TransferStore> Transfers<S> {
             paces: pace::Paces::default(),
             works: work::Works::default(),
             counts: people::Counts::default(),
+            turns: parallel::Turns::default(),
         };
         Self { inner: Arc::new(inner), store }
     }

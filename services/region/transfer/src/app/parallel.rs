@@ -1,11 +1,34 @@
-//! Several objects at a time, each on a task of its own: opening and sealing keep every core busy.
+//! Several objects at a time, each on a task of its own, and turns among all of them: opening and sealing keep
+//! every core busy and nobody waiting for long.
 
 use std::future::Future;
+use std::num::NonZero;
 
 use domicile_types::{Code, Error, Result};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
+
+/// Turns at opening and sealing, as many as there are cores: however many records move, who works on another
+/// waits behind a few chunks and not behind one of each record.
+pub(super) struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)))
+    }
+}
+
+impl Turns {
+    /// The next turn, in the order in which they were asked for.
+    ///
+    /// # Errors
+    /// None but [`Code::Internal`]: nobody closes it.
+    pub(super) async fn take(&self) -> Result<SemaphorePermit<'_>> {
+        self.0.acquire().await.map_err(|closed| Error::new(Code::Internal).because(closed))
+    }
+}
 
 /// Runs every future, `at_once` of them side by side. The first error, or the end of whoever waits here,
 /// ends those under way and begins no more.

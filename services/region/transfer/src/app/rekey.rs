@@ -124,6 +124,7 @@ impl<S: TransferStore> Transfers<S> {
             }
         }
         let (ctx, region, openers) = (self.ctx.clone(), self.region.clone(), Arc::clone(openers));
+        let _turn = self.inner.turns.take().await?;
         let sealing = tokio::task::spawn_blocking(move || {
             rows.into_iter().map(|row| seal_again(&ctx, &region, &openers, &keys, row)).collect()
         });
@@ -180,8 +181,10 @@ impl<S: TransferStore> Transfers<S> {
                 let last = index + 1 == chunks;
                 let offset = u64::from(index) * TRAVEL_CHUNK;
                 let travelled = this.objects.read_range(&from, offset, TRAVEL_CHUNK).await?;
+                let turn = this.inner.turns.take().await?;
                 let plain = opener.open_next(&travelled, &[], last)?;
                 let sealed = sealer.seal_next(&this.ctx, &plain, last)?;
+                drop(turn);
                 Ok::<_, Error>(Some((Bytes::from(sealed), (opener, sealer, index + 1))))
             }
         });

@@ -102,9 +102,11 @@ impl<S: TransferStore> Transfers<S> {
         }
         let header = Route::of_source(&row)?.header(Unit::Page(PageId::generate(&self.ctx)));
         let (ctx, region) = (self.ctx.clone(), self.region.clone());
+        let turn = self.inner.turns.take().await?;
         let sealing = tokio::task::spawn_blocking(move || seal_page(&ctx, &region, &key, &header, &keyed));
         let (head, rows, sent) =
             sealing.await.map_err(|cause| Error::new(Code::Internal).because(cause))??;
+        drop(turn);
         self.ctx.faults.hit("page.before_record");
         self.store.record_sent(wanted.transfer, sent, !wanted.only.is_empty()).await?;
         Ok(SentPage { head, rows, cursor, revision })

@@ -82,9 +82,11 @@ impl<S: TransferStore> Transfers<S> {
             }
             let last = index + 1 == object.chunks;
             let sealed = self.objects.read_range(&name, sealed_offset(index), SEALED_CHUNK as u64).await?;
+            let turn = self.inner.turns.take().await?;
             let plain = opener.open(index, object.chunks, &sealed)?;
             let chunk = sealer.seal_next(&plain, &[], last)?;
             digests.push(sha256(&chunk));
+            drop(turn);
             out.send(Ok(ObjectPart::Chunk(chunk.into()))).await.map_err(|_| gone())?;
         }
         let parts: Vec<&[u8]> = digests.iter().map(<[u8; 32]>::as_slice).collect();
