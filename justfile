@@ -45,6 +45,10 @@ dist: sbom
 error-pages:
     DOMICILE_BLESS=1 cargo test --locked -p domicile-tests --test error_codes
 
+# Explore the transfer protocol's larger bounds, or those whose name contains TEXT (docs/reliability.md).
+model TEXT="deep":
+    DOMICILE_MODEL="{{ TEXT }}" cargo test --locked -p domicile-transfer-protocol --test model -- every_invariant --nocapture
+
 # Measure this machine: writes, reads, transfers, freeze, memory; about a quarter of an hour (docs/performance.md).
 bench *ARGS="all --domicile-without-audit target/release/domicile-without-audit":
     cargo build --release --locked -p domicile --features bench-without-audit
