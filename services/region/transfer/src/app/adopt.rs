@@ -18,6 +18,7 @@ use prost::Message as _;
 use super::Transfers;
 use super::send::chunk_of;
 use super::streams::{Route, frame, opener};
+use super::work::apart;
 use crate::convert;
 
 impl<S: TransferStore> Transfers<S> {
@@ -104,8 +105,7 @@ impl<S: TransferStore> Transfers<S> {
     ) -> Result<Vec<AdoptedRow>> {
         let pages = self.store.staged_pages(row.transfer).await?;
         let openers = openers(row, key, &pages)?;
-        let opening = tokio::task::spawn_blocking(move || open_rows(&openers, &rows, subject));
-        opening.await.map_err(|cause| Error::new(Code::Internal).because(cause))?
+        apart(move || open_rows(&openers, &rows, subject)).await
     }
 
     /// Secrets that travel with the record: kept before the record is served.

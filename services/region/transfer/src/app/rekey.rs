@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::adopt::openers;
 use super::send::chunk_of;
 use super::streams::{Route, frame, opener};
+use super::work::apart;
 use super::{Transfers, parallel};
 
 /// Rows sealed again in one transaction.
@@ -125,10 +126,8 @@ impl<S: TransferStore> Transfers<S> {
         }
         let (ctx, region, openers) = (self.ctx.clone(), self.region.clone(), Arc::clone(openers));
         let _turn = self.inner.turns.take().await?;
-        let sealing = tokio::task::spawn_blocking(move || {
-            rows.into_iter().map(|row| seal_again(&ctx, &region, &openers, &keys, row)).collect()
-        });
-        sealing.await.map_err(|cause| Error::new(Code::Internal).because(cause))?
+        apart(move || rows.into_iter().map(|row| seal_again(&ctx, &region, &openers, &keys, row)).collect())
+            .await
     }
 
     async fn rekey_objects(&self, row: &Destination) -> Result<()> {

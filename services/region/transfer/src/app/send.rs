@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use super::Transfers;
 use super::streams::{Route, frame, opener, row_digest, stored_head};
+use super::work::apart;
 use crate::convert;
 
 /// A page, sealed, its digests stored.
@@ -103,9 +104,8 @@ impl<S: TransferStore> Transfers<S> {
         let header = Route::of_source(&row)?.header(Unit::Page(PageId::generate(&self.ctx)));
         let (ctx, region) = (self.ctx.clone(), self.region.clone());
         let turn = self.inner.turns.take().await?;
-        let sealing = tokio::task::spawn_blocking(move || seal_page(&ctx, &region, &key, &header, &keyed));
-        let (head, rows, sent) =
-            sealing.await.map_err(|cause| Error::new(Code::Internal).because(cause))??;
+        let sealing = apart(move || seal_page(&ctx, &region, &key, &header, &keyed));
+        let (head, rows, sent) = sealing.await?;
         drop(turn);
         self.ctx.faults.hit("page.before_record");
         self.store.record_sent(wanted.transfer, sent, !wanted.only.is_empty()).await?;

@@ -10,6 +10,7 @@ use domicile_transfer_protocol::TransferStore;
 use domicile_transfer_protocol::store::{Driver, Work};
 use domicile_types::ids::uuid_v4;
 use domicile_types::{Code, Error, Result, TransferId};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +26,23 @@ const LOOK: Duration = Duration::from_millis(20);
 const RETIRING: Duration = Duration::from_secs(10);
 
 type Local = Arc<tokio::sync::Mutex<()>>;
+
+/// Does work that takes long without holding up others: on a thread of its own. Where the runtime has one
+/// thread alone, as in the simulation, in place: a second would make the order of things a matter of luck.
+///
+/// # Errors
+/// The work's own, and [`Code::Internal`] when it panics.
+pub(super) async fn apart<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|cause| Err(Error::new(Code::Internal).because(cause)))
+}
 
 /// The work of this process.
 #[derive(Default)]
