@@ -10,6 +10,7 @@ mod replicas;
 mod scopes;
 mod startup;
 mod transactions;
+mod transfers;
 mod values;
 
 use domicile_evidence::entry::Entry;
