@@ -29,6 +29,14 @@ up *ARGS:
 demo *ARGS:
     cargo run --release --locked -- demo {{ ARGS }}
 
+# Simulate this many seeds, from FIRST on: regions, coordinators, clients and an operator under every fault.
+simulate N="1000" FIRST="0":
+    SIMULATE={{ N }} SIMULATE_FIRST={{ FIRST }} cargo test --locked -p domicile-simulation --test simulation seeds_keep -- --nocapture
+
+# Run one seed again, with every event.
+simulate-seed SEED:
+    SIMULATE_SEED={{ SEED }} cargo test --locked -p domicile-simulation --test simulation one_seed -- --nocapture
+
 # Check advisories, licences, sources and banned crates with cargo-deny; fetches the advisory database.
 deny:
     cargo deny --locked --all-features check advisories bans licenses sources
