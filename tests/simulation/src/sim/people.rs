@@ -116,7 +116,7 @@ impl Client {
                         self.home = region;
                     } else if code == Code::NotFound.as_str() && self.elsewhere() {
                         // Where it is said to be it is not yet known: whoever had it last knows where it goes.
-                    } else if !waits(&code) {
+                    } else if !waits(&code) || given_up(question, &code) {
                         return Some(Answer::Refused { code, moved: None });
                     }
                 }
@@ -323,6 +323,11 @@ impl Client {
         }
         last
     }
+}
+
+/// Whether an upload is in its own way: an earlier try of it was cut off and left its intent behind.
+fn given_up(question: &Ask, code: &str) -> bool {
+    matches!(question, Ask::Upload { .. }) && code == Code::Conflict.as_str()
 }
 
 /// Whether the same question may be answered better in a moment.
