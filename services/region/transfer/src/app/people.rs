@@ -14,13 +14,16 @@ use tokio::time::Instant;
 
 use super::{Offer, Transfers};
 
-/// How old a count of what has been copied may be.
-const COUNTED: Duration = Duration::from_secs(1);
+/// A count of what has been copied is told again for so many times as long as it took: a large record's takes
+/// a tenth of a processor at most, a small one's is fresh.
+const SHARE: u32 = 10;
+/// But never when it is older than this.
+const OLDEST: Duration = Duration::from_secs(1);
 
-/// What was counted lately.
+/// What was counted lately, and until when it is told.
 pub(super) type Counts = Mutex<BTreeMap<TransferId, (Instant, Progress)>>;
 
-/// A transfer with its progress, counted within the last second.
+/// A transfer with its progress, counted at most a second ago.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// The row.
@@ -85,20 +88,21 @@ impl<S: TransferStore> Transfers<S> {
         Ok(Status { row, progress })
     }
 
-    /// How far copying is, as it was counted within the last second: counting reads the whole record, and
-    /// people look more often.
+    /// How far copying is, as it was counted lately: counting reads the whole record, and people look often.
     async fn counted(&self, transfer: TransferId) -> Result<Progress> {
         let lately = |counts: &BTreeMap<_, (Instant, Progress)>| {
-            let (at, progress) = counts.get(&transfer)?;
-            (at.elapsed() < COUNTED).then_some(*progress)
+            let (until, progress) = counts.get(&transfer)?;
+            (Instant::now() < *until).then_some(*progress)
         };
         if let Some(progress) = lately(&self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(progress);
         }
+        let began = Instant::now();
         let progress = self.store.progress(transfer).await?;
+        let (now, told) = (Instant::now(), began.elapsed().saturating_mul(SHARE).min(OLDEST));
         let mut counts = self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.retain(|_, (at, _)| at.elapsed() < COUNTED);
-        counts.insert(transfer, (Instant::now(), progress));
+        counts.retain(|_, (until, _)| now < *until);
+        counts.insert(transfer, (now + told, progress));
         Ok(progress)
     }
 
