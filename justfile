@@ -48,6 +48,12 @@ sbom TARGET="x86_64-unknown-linux-gnu":
 # Build what is shipped: optimised for size and speed, its commit in `domicile --version`, its list beside it.
 dist: sbom
     DOMICILE_COMMIT="$(git rev-parse HEAD)$(git diff --quiet HEAD || echo +changed)" cargo build --profile dist --locked
+    cargo run --quiet --locked -p domicile-tests --bin domicile-kills -- absent target/dist/domicile
+
+# Kill every process at every effect of a transfer; goes on where it stopped (docs/reliability.md).
+kill-matrix *ARGS="run":
+    cargo build --locked -p domicile -p domicile-tests --bins
+    target/debug/domicile-kills {{ ARGS }}
 
 # Write the pages of the error codes anew after a change of the code table.
 error-pages:

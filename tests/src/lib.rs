@@ -4,6 +4,7 @@ pub mod abuse;
 pub mod aws;
 pub mod canaries;
 pub mod clock;
+pub mod kill;
 pub mod people;
 pub mod postgres;
 pub mod production;

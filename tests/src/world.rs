@@ -13,6 +13,7 @@ use domicile_types::Ctx;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
+use crate::kill::steering::Steering;
 use crate::stores::Region;
 
 pub mod joining;
@@ -66,12 +67,10 @@ pub struct Tuning {
 pub fn executable() -> Outcome<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).ok_or("no target folder")?;
-    let path = folder.join("domicile");
-    if path.exists() {
-        Ok(path)
-    } else {
-        Err(format!("{} is missing: cargo build -p domicile", path.display()).into())
-    }
+    // A test lies one folder below, a program beside it.
+    let found = [folder, test.parent().unwrap_or(folder)].map(|folder| folder.join("domicile"));
+    let found = found.into_iter().find(|path| path.is_file());
+    Ok(found.ok_or("no executable beside the tests: cargo build -p domicile")?)
 }
 
 /// What a deployment of somebody else's choice is made of.
@@ -223,6 +222,8 @@ impl World {
             if let Some(sequencer) = &given.sequencer_url {
                 table.insert("sequencer_url".to_owned(), sequencer.clone().into());
             }
+            // Several deployments share a machine of two cores.
+            table.insert("acquire".to_owned(), "60s".into());
             settings.insert("database".to_owned(), table.into());
         }
         let transfer: toml::Table = tuning.transfer.parse()?;
@@ -240,8 +241,9 @@ impl World {
     }
 
     fn spawn(&mut self, name: &str, faults: Option<&String>) -> Outcome<()> {
-        let role = if name == "coordinator" { name } else { "region" };
+        let role = if name.starts_with("coordinator") { "coordinator" } else { "region" };
         let home = self.home(name);
+        let steered = home.join(Steering::FOLDER);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
         let mut command = Command::new(&self.executable);
         command.arg(role).arg("--config").arg(home.join("config.toml")).arg("--supervised");
@@ -249,6 +251,8 @@ impl World {
         command.env("RUST_LOG", "info,domicile_transfer=debug,domicile_coordinator=debug");
         if let Some(faults) = faults {
             command.env("DOMICILE_FAULTS", faults);
+        } else if steered.is_dir() {
+            command.env("DOMICILE_FAULTS", format!("orders:{}", steered.display()));
         }
         let mut child = command.spawn()?;
         let pipe = child.stdin.take();
@@ -292,11 +296,19 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self, name: &str) -> Outcome<()> {
-        self.spawn(name, None)?;
-        if name != "coordinator" {
+        self.begin(name)?;
+        if !name.starts_with("coordinator") {
             self.serving(name).await?;
         }
         Ok(())
+    }
+
+    /// Starts a process again, without waiting until it serves.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn begin(&mut self, name: &str) -> Outcome<()> {
+        self.spawn(name, None)
     }
 
     /// Starts a region again, to end by itself at a named point.
@@ -317,24 +329,22 @@ impl World {
         std::fs::create_dir_all(&second)?;
         for entry in std::fs::read_dir(&first)? {
             let entry = entry?;
-            std::fs::copy(entry.path(), second.join(entry.file_name()))?;
+            if entry.file_type()?.is_file() {
+                std::fs::copy(entry.path(), second.join(entry.file_name()))?;
+            }
         }
         let mut settings: toml::Table = std::fs::read_to_string(second.join("config.toml"))?.parse()?;
         let peers = settings.get_mut("peers").and_then(toml::Value::as_table_mut).ok_or("no peers")?;
         peers.insert("listen".to_owned(), "127.0.0.1:0".into());
         std::fs::write(second.join("config.toml"), toml::to_string(&settings)?)?;
-        let home = self.folder.join("coordinator2");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
-        let mut command = Command::new(&self.executable);
-        command.args(["coordinator", "--supervised", "--config"]).arg(home.join("config.toml"));
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(log)).kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let pipe = child.stdin.take();
-        self.processes.insert("coordinator2".to_owned(), Process { child, pipe });
-        Ok(())
+        self.spawn("coordinator2", None)
     }
 
-    async fn serving(&mut self, region: &str) -> Outcome<()> {
+    /// Waits until a region serves.
+    ///
+    /// # Errors
+    /// When it ends or time is over.
+    pub async fn serving(&mut self, region: &str) -> Outcome<()> {
         let client = self.anyone(region)?;
         let until = Instant::now() + PATIENCE;
         while client.health(Duration::from_secs(2)).await.is_err() {

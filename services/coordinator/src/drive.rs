@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use domicile_proto::transfer::v1 as pb;
+use domicile_transfer_protocol::State;
 use domicile_transfer_protocol::plan::{self, Ask, Next, Side, Wait};
 use domicile_types::{Code, Error, RegionId, Result, TransferId};
 use tokio::sync::Notify;
@@ -24,6 +25,15 @@ struct Both {
     destination: Option<RegionView>,
 }
 
+/// What has been heard and told of why a region cannot advance, so that each is told once.
+#[derive(Default)]
+struct Causes {
+    /// What the destination answered last when it was asked for a step.
+    answered: Option<String>,
+    /// What each region was told last: source, destination.
+    told: [Option<String>; 2],
+}
+
 /// A lease as this process holds it.
 struct Lease {
     token: u64,
@@ -35,9 +45,9 @@ impl Coordinator {
     pub(crate) async fn drive(&self, region: &RegionId, transfer: TransferId) {
         let notify = Arc::new(Notify::new());
         self.0.wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer, Arc::clone(&notify));
-        let (mut lease, mut pause) = (None, PAUSE);
+        let (mut lease, mut pause, mut causes) = (None, PAUSE, Causes::default());
         loop {
-            match self.turn(region, transfer, &mut lease).await {
+            match self.turn(region, transfer, &mut lease, &mut causes).await {
                 Ok(Turn::Went) => pause = PAUSE,
                 Ok(Turn::Waits) => {
                     pause = PAUSE;
@@ -54,11 +64,18 @@ impl Coordinator {
         }
     }
 
-    async fn turn(&self, region: &RegionId, transfer: TransferId, lease: &mut Option<Lease>) -> Result<Turn> {
+    async fn turn(
+        &self,
+        region: &RegionId,
+        transfer: TransferId,
+        lease: &mut Option<Lease>,
+        causes: &mut Causes,
+    ) -> Result<Turn> {
         let Some(both) = self.both(region, transfer).await? else { return Ok(Turn::Over) };
         let there = both.destination.as_ref().map(|view| &view.plan);
         let next = plan::next(&both.source.plan, there, self.0.ctx.now());
         self.note_transfer(transfer, &both.source, both.destination.as_ref(), next);
+        self.tell(transfer, &both, lease, causes).await?;
         match next {
             Next::Wait(Wait::Rest) => Ok(Turn::Over),
             Next::Wait(_) => Ok(Turn::Waits),
@@ -67,10 +84,39 @@ impl Coordinator {
                     return Ok(Turn::Waits);
                 };
                 let span = domicile_telemetry::trace::transfer(step(ask).as_str_name(), transfer);
-                self.call(transfer, &both, to, ask, token).instrument(span).await?;
+                let called = self.call(transfer, &both, to, ask, token).instrument(span).await;
+                causes.hear(to, ask, &called);
+                called?;
                 Ok(Turn::Went)
             }
         }
+    }
+
+    /// Tells a region that waits for the other one why that one cannot advance.
+    async fn tell(
+        &self,
+        transfer: TransferId,
+        both: &Both,
+        lease: &mut Option<Lease>,
+        causes: &mut Causes,
+    ) -> Result<()> {
+        let regions = [&both.source.source, &both.source.destination];
+        for ((cause, told), region) in causes.of(both).into_iter().zip(&mut causes.told).zip(regions) {
+            let Some(cause) = cause.filter(|cause| told.as_ref() != Some(cause)) else { continue };
+            let Some(token) = self.token(&both.source.source, transfer, lease).await? else { return Ok(()) };
+            let request = pb::AdvanceRequest {
+                transfer_id: transfer.to_string(),
+                attempt: both.source.attempt,
+                token,
+                step: step(Ask::Deliver).into(),
+                cause: cause.clone(),
+                ..pb::AdvanceRequest::default()
+            };
+            let answer = self.0.regions.control(region)?.advance(request).await;
+            answer.map_err(|status| peer_error(&status))?;
+            *told = Some(cause);
+        }
+        Ok(())
     }
 
     /// Both views, whichever region told of the transfer; `None` when no region knows it.
@@ -102,7 +148,9 @@ impl Coordinator {
         }
         let request =
             pb::TakeLeaseRequest { transfer_id: transfer.to_string(), holder: self.0.holder.to_string() };
+        self.0.ctx.faults.before("ask.lease");
         let answer = self.0.regions.control(source)?.take_lease(request).await;
+        self.0.ctx.faults.after("ask.lease");
         let answer = answer.map_err(|status| peer_error(&status))?.into_inner();
         if answer.token == 0 {
             *lease = None;
@@ -140,7 +188,9 @@ impl Coordinator {
             cause: String::new(),
         };
         tracing::debug!(%transfer, %region, ?ask, "asks");
+        self.0.ctx.faults.before(effect(ask));
         regions.control(region)?.advance(request).await.map_err(|status| peer_error(&status))?;
+        self.0.ctx.faults.after(effect(ask));
         Ok(())
     }
 
@@ -160,6 +210,33 @@ impl Coordinator {
         let answer = self.0.regions.control(from)?.get_closing_proof(request).await;
         let proof = answer.map_err(|status| peer_error(&status))?.into_inner().proof;
         proof.ok_or_else(|| Error::new(Code::NotFound).at("closing proof"))
+    }
+}
+
+impl Causes {
+    /// Notes what the destination answered, or that it did what it was asked for. For its proof of closing it
+    /// is asked when the source closes. That it is silent each region finds out by itself.
+    fn hear(&mut self, to: Side, ask: Ask, called: &Result<()>) {
+        match called {
+            Err(error) if to == Side::Destination || ask == Ask::Close => {
+                let code = error.code();
+                self.answered = Some(code.as_str().to_owned()).filter(|_| code != Code::PeerSilent);
+            }
+            Ok(()) if to == Side::Destination => self.answered = None,
+            _ => {}
+        }
+    }
+
+    /// What source and destination are to be told of the other one, when it has said why it cannot advance.
+    fn of(&self, both: &Both) -> [Option<String>; 2] {
+        let (here, there) = (&both.source.plan, both.destination.as_ref().map(|view| &view.plan));
+        let said = || there.and_then(|there| there.refused.clone()).or_else(|| self.answered.clone());
+        match here.state {
+            State::Released | State::Adopted => [said(), None],
+            State::Rekeyed => [None, here.refused.clone().filter(|_| there.is_some())],
+            State::Shredded => [self.answered.clone(), here.refused.clone().filter(|_| there.is_some())],
+            _ => [None, None],
+        }
     }
 }
 
@@ -185,5 +262,25 @@ const fn step(ask: Ask) -> pb::Step {
         Ask::Close => pb::Step::Close,
         Ask::Abort => pb::Step::Abort,
         Ask::Purge => pb::Step::Purge,
+    }
+}
+
+/// The name of the points around asking for a step.
+const fn effect(ask: Ask) -> &'static str {
+    match ask {
+        Ask::Deliver => "ask.deliver",
+        Ask::Preflight => "ask.preflight",
+        Ask::Prepare => "ask.prepare",
+        Ask::OpenCopy => "ask.open_copy",
+        Ask::Pull => "ask.pull",
+        Ask::Freeze => "ask.freeze",
+        Ask::Stage => "ask.stage",
+        Ask::Release => "ask.release",
+        Ask::Adopt => "ask.adopt",
+        Ask::Rekey => "ask.rekey",
+        Ask::Shred => "ask.shred",
+        Ask::Close => "ask.close",
+        Ask::Abort => "ask.abort",
+        Ask::Purge => "ask.purge",
     }
 }

@@ -50,7 +50,8 @@ pub(crate) async fn serve(
     net: Arc<dyn Net>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let replica = Replica::join(foundation.store.clone(), Arc::clone(&foundation.keyring)).await?;
+    let hold = foundation.settings.transfer.key_hold;
+    let replica = Replica::join(foundation.store.clone(), Arc::clone(&foundation.keyring), hold).await?;
     let services = services(&foundation, &net, &replica).await?;
     let settings = &foundation.settings;
     let people = listen(&net, settings.people.listen, "people.listen").await?;

@@ -17,12 +17,8 @@ use uuid::Uuid;
 
 /// How often a replica looks whose keys it has to drop.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often it gives a sign of life.
-const BEAT: Duration = Duration::from_secs(2);
-/// How long after its last sign of life a replica may use keys in its memory; then it counts as holding
-/// none, dead or not. The process measures it from before the sign was sent, others from when the
-/// database took it.
-const HOLD: Duration = Duration::from_secs(20);
+/// Signs of life that a replica gives in the time for which each lets it hold keys.
+const BEATS: u32 = 10;
 /// When a replica that gives no sign of life is forgotten.
 const GONE: Duration = Duration::from_secs(3_600);
 /// How often somebody looks whether all others have dropped keys.
@@ -34,12 +30,16 @@ pub(crate) struct Replica {
     store: Store,
     keyring: Arc<Keyring>,
     id: Uuid,
+    /// How long after its last sign of life a replica may use keys in its memory; then it counts as holding
+    /// none, dead or not. The process measures it from before the sign was sent, others from when the
+    /// database took it.
+    hold: Duration,
 }
 
 impl Replica {
     /// Joins the region's replicas: before it holds any key.
-    pub(crate) async fn join(store: Store, keyring: Arc<Keyring>) -> Result<Self> {
-        let this = Self { id: uuid_v4(store.ctx().rng.as_ref()), store, keyring };
+    pub(crate) async fn join(store: Store, keyring: Arc<Keyring>, hold: Duration) -> Result<Self> {
+        let this = Self { id: uuid_v4(store.ctx().rng.as_ref()), store, keyring, hold };
         this.register().await?;
         Ok(this)
     }
@@ -52,7 +52,7 @@ impl Replica {
             .store
             .write_unaudited("replica.join", Scope::System, move |tx| Box::pin(replica::join(tx, id)));
         join.await?;
-        self.keyring.trust_until(from + HOLD);
+        self.keyring.trust_until(from + self.hold);
         Ok(())
     }
 
@@ -62,7 +62,7 @@ impl Replica {
         while ends.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
             if let Err(error) = self.look(&mut beaten).await {
                 tracing::warn!(code = error.code().as_str(), cause = ?error, "this replica cannot be heard of");
-                if beaten.elapsed() >= HOLD {
+                if beaten.elapsed() >= self.hold {
                     self.keyring.forget_all();
                 }
             }
@@ -70,17 +70,17 @@ impl Replica {
     }
 
     async fn look(&self, beaten: &mut Instant) -> Result<()> {
-        let id = self.id;
-        if beaten.elapsed() >= BEAT {
+        let (id, hold) = (self.id, self.hold);
+        if beaten.elapsed() >= hold / BEATS {
             let from = Instant::now();
             let beat = self.store.write_unaudited("replica.beat", Scope::System, move |tx| {
-                Box::pin(replica::beat(tx, id, HOLD, GONE))
+                Box::pin(replica::beat(tx, id, hold, GONE))
             });
             if beat.await? {
-                if beaten.elapsed() >= HOLD {
+                if beaten.elapsed() >= hold {
                     self.keyring.forget_all();
                 }
-                self.keyring.trust_until(from + HOLD);
+                self.keyring.trust_until(from + self.hold);
             } else {
                 self.register().await?;
             }
@@ -128,10 +128,11 @@ impl Replicas for Replica {
     }
 
     async fn dropped(&self, asking: Uuid) -> Result<()> {
-        let deadline = Instant::now() + HOLD * 2;
+        let hold = self.hold;
+        let deadline = Instant::now() + hold * 2;
         loop {
             let open = self.store.write_unaudited("replica.open", Scope::System, move |tx| {
-                Box::pin(replica::drop_open(tx, asking, HOLD))
+                Box::pin(replica::drop_open(tx, asking, hold))
             });
             if open.await? == 0 {
                 return Ok(());

@@ -8,10 +8,11 @@ use domicile_config::CoordinatorSettings;
 use domicile_coordinator::Coordinator;
 use domicile_proto::coordinator::v1::coordinator_service_server::CoordinatorServiceServer;
 use domicile_rpc::{ApplicationLog, Net, Peers, Server, ServerTls, TcpNet};
-use domicile_types::{Code, Error};
+use domicile_types::{Code, Ctx, Error};
 
 use super::telemetry::{self, Process};
 use super::{ServeArgs, check, logging, shutdown};
+use crate::faults;
 
 /// Drives transfers until told to stop. It keeps nothing: it can be killed and replaced at any moment.
 pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
@@ -24,7 +25,8 @@ pub(crate) async fn run(app: &App, args: ServeArgs) -> Result<()> {
     logging::start(&settings.log, telemetry.as_ref())?;
     let shutdown = shutdown::on_signals(args.supervised);
     let net: Arc<dyn Net> = Arc::new(TcpNet);
-    let coordinator = Coordinator::new(&settings, app.ctx.clone(), &net)?;
+    let ctx = Ctx { faults: faults::from_environment(), ..app.ctx.clone() };
+    let coordinator = Coordinator::new(&settings, ctx, &net)?;
     let tls = ServerTls::peers(&settings.peers)?;
     let refused = |cause| Error::new(Code::ConfigurationInvalid).at("peers.listen").because(cause);
     let listener = net.listen(settings.peers.listen).await.map_err(refused)?;

@@ -40,6 +40,10 @@ pub struct TransferSettings {
     /// takes over so long after one has died.
     #[serde(deserialize_with = "units::read")]
     pub work_lease: Duration,
+    /// How long after its last sign of life a replica may use keys in its memory. An erasure after one has
+    /// died waits for so long. Signs of life are given ten times as often. Not below 2 s.
+    #[serde(deserialize_with = "units::read")]
+    pub key_hold: Duration,
     /// How long the source answers reads after Released when it hears nothing.
     #[serde(deserialize_with = "units::read")]
     pub source_reads: Duration,
@@ -80,6 +84,7 @@ impl Default for TransferSettings {
             mismatches: 3,
             lease: Duration::from_secs(15),
             work_lease: Duration::from_secs(5),
+            key_hold: Duration::from_secs(20),
             source_reads: Duration::from_secs(60),
             stuck_after: Duration::from_secs(300),
             forwarding_locator: Duration::from_secs(365 * DAY),
@@ -101,6 +106,7 @@ impl TransferSettings {
         ensure("transfer.transfers_at_once", (1..=1_024).contains(&self.transfers_at_once))?;
         ensure("transfer.freeze_tries", self.freeze_tries > 0)?;
         ensure("transfer.mismatches", self.mismatches > 0)?;
+        ensure("transfer.key_hold", self.key_hold >= Duration::from_secs(2))?;
         let waits = [
             ("transfer.offer_open", self.offer_open),
             ("transfer.consent_valid", self.consent_valid),

@@ -118,8 +118,10 @@ impl ObjectStore for Directory {
         let incoming = Incoming(self.incoming.join(unique));
         let length = self.write(&incoming.0, content).await?;
         self.ctx.faults.hit("object.before_link");
+        self.ctx.faults.before("object.create");
         self.link(&incoming.0, &path).await?;
         self.ctx.faults.hit("object.after_link");
+        self.ctx.faults.after("object.create");
         Ok(length)
     }
 
@@ -158,12 +160,14 @@ impl ObjectStore for Directory {
     async fn delete(&self, name: &ObjectName) -> Result<()> {
         let path = self.path(name);
         let parent = path.parent().unwrap_or(&self.root);
+        self.ctx.faults.before("object.delete");
         match fs::remove_file(&path).await {
             Ok(()) => sync_directory(parent).await.map_err(unavailable)?,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(unavailable(cause)),
         }
         self.prune(parent).await;
+        self.ctx.faults.after("object.delete");
         Ok(())
     }
 

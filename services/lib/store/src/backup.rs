@@ -76,12 +76,14 @@ impl Backups {
         let stem = format!("{}-{:020}", self.data.region, self.data.ctx.now().micros());
         let data = directory.join(format!("{stem}.data.sqlite"));
         let keys = directory.join(format!("{stem}.keys.sqlite"));
+        self.data.ctx.faults.before("backup.take");
         copy(&self.settings.url, &data).await?;
         copy(&self.settings.keys_url, &keys).await?;
         let mut text = format!("domicile backup\n{stem}\n").into_bytes();
         text.extend(digest(&data)?);
         text.extend(digest(&keys)?);
         prune(directory, &self.data.region.to_string())?;
+        self.data.ctx.faults.after("backup.take");
         Ok(domicile_crypto::sha256(&text))
     }
 
@@ -178,5 +180,5 @@ fn prune(directory: &Path, region: &str) -> Result<()> {
 }
 
 fn unwritable(error: std::io::Error) -> Error {
-    Error::new(Code::StoreUnavailable).at("database.backup_directory").because(error)
+    Error::new(Code::BackupMissing).at("database.backup_directory").because(error)
 }

@@ -200,12 +200,14 @@ impl Engine {
             }
         };
         self.ctx.faults.hit("store.commit.before_effect");
+        self.ctx.faults.before(plan.name);
         let recorded = drawn.is_some().then(|| tx.audit.clone()).flatten();
         commit(tx, drawn).await?;
         if let Some(scope) = recorded {
             scope.mark_recorded();
         }
         self.ctx.faults.hit("store.commit.after_effect");
+        self.ctx.faults.after(plan.name);
         Ok(value)
     }
 

@@ -48,6 +48,30 @@ impl Rng for SystemRng {
 pub trait FaultPlan: Send + Sync {
     /// Called with the point's name; may wait, end the process, or return.
     fn reached(&self, point: &'static str);
+
+    /// Called around every effect that outlives the process or reaches another one: a commit, by its
+    /// transaction's name, an object made or deleted, a call of another region. Nothing by default.
+    fn around(&self, _effect: &str, _when: When) {}
+}
+
+/// On which side of an effect execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// It has not happened.
+    Before,
+    /// It has happened, and nobody has been told.
+    After,
+}
+
+impl When {
+    /// The word in a point's name: `transfer_release.before`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
 }
 
 /// Named points at which tests break things. In a release build [`Faults::hit`] is empty.
@@ -79,6 +103,35 @@ impl Faults {
     #[cfg(not(debug_assertions))]
     #[inline(always)]
     pub fn hit(&self, _point: &'static str) {}
+
+    /// Execution stands before an effect of this name.
+    #[cfg(debug_assertions)]
+    pub fn before(&self, effect: &str) {
+        self.around(effect, When::Before);
+    }
+
+    /// An effect of this name has happened and nobody has been told.
+    #[cfg(debug_assertions)]
+    pub fn after(&self, effect: &str) {
+        self.around(effect, When::After);
+    }
+
+    #[cfg(debug_assertions)]
+    fn around(&self, effect: &str, when: When) {
+        if let Some(plan) = &self.0 {
+            plan.around(effect, when);
+        }
+    }
+
+    /// Execution stands before an effect; nothing happens in a release build.
+    #[cfg(not(debug_assertions))]
+    #[inline(always)]
+    pub fn before(&self, _effect: &str) {}
+
+    /// An effect has happened; nothing happens in a release build.
+    #[cfg(not(debug_assertions))]
+    #[inline(always)]
+    pub fn after(&self, _effect: &str) {}
 }
 
 /// Everything that is not an input but changes the outcome.

@@ -16,7 +16,7 @@ pub mod time;
 
 pub use caller::{Actor, AuditScope, Role};
 pub use codes::{Class, Code};
-pub use ctx::{Clock, Ctx, Faults, Rng, SystemClock, SystemRng};
+pub use ctx::{Clock, Ctx, Faults, Rng, SystemClock, SystemRng, When};
 pub use error::{Error, Result};
 pub use ids::*;
 pub use item::{Idempotency, ItemHeader, KINDS, Visibility};

@@ -224,8 +224,11 @@ impl<S: TransferStore> Transfers<S> {
             let _running = Running { this: this.clone(), transfer };
             // What a shutdown cuts off, another replica or the next start goes on with.
             let Some(done) = this.inner.works.until_retired(work).await else { return };
-            if let Err(error) = done {
+            if let Err(error) = &done {
                 tracing::warn!(%transfer, step = name, code = error.code().as_str(), cause = ?error, "a step did not finish");
+            }
+            if let Err(error) = this.note_outcome(transfer, &done).await {
+                tracing::warn!(%transfer, step = name, code = error.code().as_str(), cause = ?error, "why it did not finish could not be noted");
             }
         });
     }

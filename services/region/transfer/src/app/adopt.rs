@@ -54,7 +54,9 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn fetch_release(&self, row: &Destination) -> Result<KeyRelease> {
         let request = GetKeyReleaseRequest { transfer_id: row.transfer.to_string(), attempt: row.attempt };
+        self.ctx.faults.before("peer.key_release");
         let answer = self.peers.client(&row.from)?.get_key_release(request).await;
+        self.ctx.faults.after("peer.key_release");
         convert::read_key_release(answer.map_err(|status| convert::peer_error(&status))?.into_inner())
     }
 

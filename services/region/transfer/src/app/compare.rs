@@ -38,7 +38,9 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn their_digests(&self, row: &Destination) -> Result<BTreeMap<(ItemId, u32), Digest>> {
         let request = ListDigestsRequest { transfer_id: row.transfer.to_string(), attempt: row.attempt };
+        self.ctx.faults.before("peer.digests");
         let answer = self.peers.client(&row.from)?.list_digests(request).await;
+        self.ctx.faults.after("peer.digests");
         let mut stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
         let mut digests = BTreeMap::new();
         while let Some(message) = stream.message().await.map_err(|status| convert::peer_error(&status))? {

@@ -46,6 +46,8 @@ pub struct Advance {
     pub ask: Ask,
     /// For [`Ask::Close`]: the other log's proof.
     pub proof: Option<ClosingProof>,
+    /// Why the other region cannot advance, as it said.
+    pub peer_cause: Option<Code>,
 }
 
 impl<S: TransferStore> Transfers<S> {
@@ -104,7 +106,7 @@ impl<S: TransferStore> Transfers<S> {
                 objects_missing: 0,
                 compare: false,
                 paused: row.paused,
-                refused: None,
+                refused: row.stuck.clone(),
                 freeze_not_before: row.freeze_not_before,
             },
             freeze: row.freeze,
@@ -168,13 +170,16 @@ impl<S: TransferStore> Transfers<S> {
             self.take_in(transfer, statement).await?;
         }
         // A step outlives the call that asked for it: a deadline must not cut it in two.
-        let (this, Advance { driver, ask, proof, .. }) = (self.clone(), advance);
+        let (this, Advance { driver, ask, proof, peer_cause, .. }) = (self.clone(), advance);
         let outcome =
             self.inner.works.spawn(async move { this.step(transfer, driver, ask, proof).await }).await;
         let outcome = outcome.unwrap_or_else(|cause| Err(Error::new(Code::Internal).because(cause)));
         self.changed(transfer);
         self.note_outcome(transfer, &outcome).await?;
         outcome?;
+        if let Some(cause) = peer_cause {
+            self.note_cause(transfer, cause).await?;
+        }
         let row =
             self.store.find(transfer).await?.ok_or_else(|| Error::new(Code::NotFound).at("transfer"))?;
         let acknowledged = lanes(&row).acknowledged();
@@ -197,16 +202,18 @@ impl<S: TransferStore> Transfers<S> {
             None => self.invite(received).await.map(drop),
             Some(Row::Source(_)) => self.source_takes_in(transfer, received).await,
             Some(Row::Destination(_)) => {
+                let name = receiving(&received.body);
                 let decision = Arc::new(move |facts: &DestinationFacts| facts.receive(received.clone()));
-                self.store.decide_destination("transfer_receive", transfer, None, decision).await.map(drop)
+                self.store.decide_destination(name, transfer, None, decision).await.map(drop)
             }
         }
     }
 
     async fn source_takes_in(&self, transfer: TransferId, received: Received) -> Result<()> {
         let adopted = matches!(received.body, Body::Adopted { .. });
+        let name = receiving(&received.body);
         let decision = Arc::new(move |facts: &SourceFacts| facts.receive(received.clone()));
-        let row = self.store.decide_source("transfer_receive", transfer, None, None, decision).await?;
+        let row = self.store.decide_source(name, transfer, None, None, decision).await?;
         if adopted {
             // The record is served elsewhere now: no process here has any more use for its keys.
             self.keyring.forget_subject(row.subject);
@@ -295,17 +302,46 @@ impl<S: TransferStore> Transfers<S> {
         }
     }
 
-    /// A source past the point of no return says why it stands still.
-    async fn note_outcome(&self, transfer: TransferId, outcome: &Result<()>) -> Result<()> {
+    /// A region past the point of no return says why it stands still.
+    pub(super) async fn note_outcome(&self, transfer: TransferId, outcome: &Result<()>) -> Result<()> {
         let Err(error) = outcome else { return Ok(()) };
         tracing::debug!(%transfer, code = error.code().as_str(), place = error.place(), cause = ?error, "a step was refused");
-        let cause = error.code();
-        let Some(Row::Source(row)) = self.store.find(transfer).await? else { return Ok(()) };
-        if row.state.withdrawable() || row.state.rests() || cause == Code::TransferState {
+        match error.code() {
+            // It came too late or twice: nothing stands in the way.
+            Code::TransferState | Code::TokenStale => Ok(()),
+            cause => self.note_cause(transfer, cause).await,
+        }
+    }
+
+    /// Past the point of no return, names what stands in the way. Before it there is nothing to name: the
+    /// deadline ends the transfer.
+    async fn note_cause(&self, transfer: TransferId, cause: Code) -> Result<()> {
+        let row = self.store.find(transfer).await?;
+        let state = row.as_ref().map(state_of);
+        if state.is_none_or(|state| state.withdrawable() || state.rests() || state == State::Aborting) {
             return Ok(());
         }
-        let decision = Arc::new(move |facts: &SourceFacts| Ok(facts.stuck(cause)));
-        self.store.decide_source("transfer_stuck", transfer, None, None, decision).await.map(drop)
+        if let Some(Row::Source(_)) = row {
+            let decision = Arc::new(move |facts: &SourceFacts| {
+                Ok(if facts.row.state.withdrawable() { None } else { facts.stuck(cause) })
+            });
+            return self
+                .store
+                .decide_source("transfer_stuck", transfer, None, None, decision)
+                .await
+                .map(drop);
+        }
+        let decision = Arc::new(move |facts: &DestinationFacts| {
+            Ok(if facts.row.state.withdrawable() { None } else { facts.refuse(cause) })
+        });
+        self.store.decide_destination("transfer_stuck", transfer, None, decision).await.map(drop)
+    }
+}
+
+const fn state_of(row: &Row) -> State {
+    match row {
+        Row::Source(row) => row.state,
+        Row::Destination(row) => row.state,
     }
 }
 
@@ -320,4 +356,22 @@ pub(super) fn lanes(row: &Row) -> &Lanes {
 fn claimed_origin(signed: &SignedStatement) -> Result<RegionId> {
     let read = signed.read().map_err(|cause| Error::new(Code::StatementInvalid).because(cause))?;
     Ok(read.statement.origin)
+}
+
+/// The name of the transaction that takes a statement in.
+const fn receiving(body: &Body) -> &'static str {
+    match body {
+        Body::Preflighted { .. } => "receive_preflighted",
+        Body::Consented { .. } => "receive_consented",
+        Body::Copying { .. } => "receive_copying",
+        Body::Frozen { .. } => "receive_frozen",
+        Body::Staged { .. } => "receive_staged",
+        Body::Released { .. } => "receive_released",
+        Body::Adopted { .. } => "receive_adopted",
+        Body::Rekeyed { .. } => "receive_rekeyed",
+        Body::Shredded { .. } => "receive_shredded",
+        Body::Aborting { .. } => "receive_aborting",
+        Body::Aborted { .. } => "receive_aborted",
+        _ => "receive_other",
+    }
 }

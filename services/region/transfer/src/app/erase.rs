@@ -29,7 +29,7 @@ impl<S: TransferStore> Transfers<S> {
         }
         let counted = self.keyring.subject_key_count(row.subject).await?;
         let decision = Arc::new(move |facts: &SourceFacts| facts.begin_shred(counted));
-        let row = self.store.decide_source("transfer_erase", transfer, None, None, decision).await?;
+        let row = self.store.decide_source("transfer_erase_begin", transfer, None, None, decision).await?;
         self.ctx.faults.hit("erase.before_keys");
         self.keyring.destroy_subject(row.subject).await?;
         self.drop_travel_key(transfer).await?;

@@ -107,7 +107,9 @@ impl<S: TransferStore> Transfers<S> {
             bytes_rounded: totals.bytes().next_power_of_two(),
             practice_ids: totals.practices.iter().map(ToString::to_string).collect(),
         };
+        self.ctx.faults.before("peer.preflight");
         let answer = self.peers.client(&row.to)?.preflight(request).await;
+        self.ctx.faults.after("peer.preflight");
         Ok(answer.map_err(|status| convert::peer_error(&status))?.into_inner())
     }
 

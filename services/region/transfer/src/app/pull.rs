@@ -148,7 +148,9 @@ impl<S: TransferStore> Transfers<S> {
             max_rows: self.options.settings.page_rows,
             only,
         };
+        self.ctx.faults.before("peer.pull_page");
         let answer = self.peers.client(&row.from)?.pull_page(request).await;
+        self.ctx.faults.after("peer.pull_page");
         let mut stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
         let (mut head, mut rows) = (None, Vec::new());
         while let Some(message) = stream.message().await.map_err(|status| convert::peer_error(&status))? {

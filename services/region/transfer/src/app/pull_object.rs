@@ -52,7 +52,9 @@ impl<S: TransferStore> Transfers<S> {
             attempt: row.attempt,
             object_id: convert::bytes(object.as_bytes()),
         };
+        self.ctx.faults.before("peer.pull_object");
         let answer = self.peers.client(&row.from)?.pull_object(request).await;
+        self.ctx.faults.after("peer.pull_object");
         let mut stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
         let head = first(&mut stream).await?;
         // Each stream has a salt of its own and so a file of its own: two pulls of one object, by processes

@@ -21,7 +21,7 @@ impl<S: TransferStore> Transfers<S> {
             State::Aborting => facts.purged().map(Some),
             _ => Ok(None),
         });
-        self.store.decide_destination("transfer_purge", transfer, None, decision).await?;
+        self.store.decide_destination("transfer_purged", transfer, None, decision).await?;
         Ok(())
     }
 

@@ -118,6 +118,8 @@ fn read_advance(body: &pb::AdvanceRequest) -> Result<Advance, Status> {
         statements: statements.collect::<domicile_types::Result<_>>().map_err(status)?,
         ask: ask(body.step()),
         proof: body.peer_proof.as_ref().map(read_proof).transpose()?,
+        // A code of a newer release says nothing here.
+        peer_cause: Code::parse(&body.cause),
     })
 }
 

@@ -1,0 +1,160 @@
+//! `domicile-kills`: the kill matrix as a whole. A run goes on where the last one stopped.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use domicile_store::Backend;
+use domicile_tests::kill::arena::Arena;
+use domicile_tests::kill::matrix::quantile;
+use domicile_tests::kill::matrix::{Job, Queue, cells, work};
+use domicile_tests::kill::results::{Results, Verdict, table};
+use domicile_tests::kill::{failpoints, takeover};
+use domicile_tests::world::Outcome;
+use tokio::time::Instant;
+
+/// Kills every process at every effect of a transfer, and asks whether everything still holds.
+#[derive(Parser, Debug)]
+#[command(name = "domicile-kills", version)]
+struct Kills {
+    #[command(subcommand)]
+    what: What,
+    /// The file of results.
+    #[arg(long, global = true, default_value = "target/kill-matrix.tsv")]
+    results: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Run the cells that have not been run, or did not hold.
+    Run(RunArgs),
+    /// Print what was found, for docs/reliability.md.
+    Table,
+    /// Print every cell's name.
+    List,
+    /// Kill the coordinator that drives while a second one runs; how soon that one drives.
+    Takeover(TakeoverArgs),
+    /// See that an executable has no failpoint in it.
+    Absent {
+        /// The executable that is to be shipped.
+        executable: PathBuf,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+struct TakeoverArgs {
+    /// How often.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+}
+
+#[derive(clap::Args, Debug)]
+struct RunArgs {
+    /// Begin no cell after so many minutes.
+    #[arg(long, default_value_t = 600)]
+    minutes: u64,
+    /// Deployments side by side.
+    #[arg(long, default_value_t = 6)]
+    worlds: usize,
+    /// Only cells whose name has this in it.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// At most so many cells.
+    #[arg(long, default_value_t = usize::MAX)]
+    most: usize,
+    /// On SQLite instead of PostgreSQL.
+    #[arg(long)]
+    sqlite: bool,
+}
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    let kills = Kills::parse();
+    let done = match kills.what {
+        What::Run(args) => run(&kills.results, args).await,
+        What::Table => print_table(&kills.results),
+        What::List => list(),
+        What::Takeover(args) => takeovers(args.rounds).await,
+        What::Absent { executable } => absent(&executable),
+    };
+    match done {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("domicile-kills: {error}"));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a program's output")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+async fn run(file: &std::path::Path, args: RunArgs) -> Outcome<bool> {
+    let backend = if args.sqlite { Backend::Sqlite } else { Backend::Postgres };
+    let name = if args.sqlite { "sqlite" } else { "postgresql" };
+    let results = Results::in_file(file);
+    let known = results.all()?;
+    let done = |cell: &str| {
+        known
+            .iter()
+            .any(|one| one.cell == cell && one.backend == name && matches!(one.verdict, Verdict::Held(_)))
+    };
+    let all = cells();
+    let open = all.iter().filter(|cell| cell.name().contains(&args.only) && !done(&cell.name()));
+    let open: Vec<_> = open.take(args.most).cloned().collect();
+    say(&format!("{} cells, {} to run, in {} worlds", all.len(), open.len(), args.worlds));
+    let evidence = file.with_extension("logs");
+    let job = Job {
+        queue: Queue::new(open),
+        backend,
+        until: Instant::now() + Duration::from_secs(args.minutes * 60),
+        results: &results,
+        evidence: Some(&evidence),
+        progress: &say,
+    };
+    let worlds = (0..args.worlds).map(|_| work(&job, None));
+    for outcome in futures::future::join_all(worlds).await {
+        outcome?;
+    }
+    let wrong = results.all()?.into_iter().filter(|one| matches!(one.verdict, Verdict::Wrong(_)));
+    let wrong: Vec<_> = wrong.collect();
+    for one in &wrong {
+        say(&format!("WRONG {} on {}: {:?}", one.cell, one.backend, one.verdict));
+    }
+    print_table(file)?;
+    Ok(wrong.is_empty())
+}
+
+fn print_table(file: &std::path::Path) -> Outcome<bool> {
+    say(&table(&Results::in_file(file).all()?, &cells()));
+    Ok(true)
+}
+
+fn list() -> Outcome<bool> {
+    cells().iter().for_each(|cell| say(&cell.name()));
+    Ok(true)
+}
+
+/// With the leases of a deployment that nobody tuned.
+async fn takeovers(rounds: usize) -> Outcome<bool> {
+    let mut arena = Arena::start_with(Backend::Postgres, "").await?;
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let took = takeover::round(&mut arena).await?;
+        say(&format!("{:.1} s", took.as_secs_f64()));
+        times.push(took);
+    }
+    times.sort();
+    let (p50, p99) = (quantile(&times, 50), quantile(&times, 99));
+    say(&format!("p50 {:.1} s, p99 {:.1} s, {rounds} rounds", p50.as_secs_f64(), p99.as_secs_f64()));
+    Ok(true)
+}
+
+fn absent(executable: &std::path::Path) -> Outcome<bool> {
+    let found = failpoints::found(executable)?;
+    found.iter().for_each(|text| say(&format!("there is a failpoint in it: {text}")));
+    Ok(found.is_empty())
+}
