@@ -11,10 +11,10 @@ use domicile_simulation::conformance::{
     options, program, straight_move, withdrawn_move,
 };
 use domicile_simulation::memory::{NewItem, NewObject, NewRecord};
+use domicile_store::queries::access;
 use domicile_store::queries::item::{self, Version};
 use domicile_store::queries::object::{self, Object, ObjectState};
 use domicile_store::queries::residency::{self, RegionChoice, Standing};
-use domicile_store::queries::{access, scoped::Reader};
 use domicile_store::transfers::{Options, SqlTransfers};
 use domicile_store::{Backend, Backups, OnConflict, Scope, Store, Tx, values};
 use domicile_tests::stores::Region;
