@@ -9,7 +9,7 @@ use domicile_store::queries::object::{self, ObjectState};
 use domicile_store::queries::residency::Standing;
 use domicile_store::{Backend, Scope};
 use domicile_tests::records::{draft, edit, get, put};
-use domicile_types::Code;
+use domicile_types::{Actor, AuditScope, Code, RequestId, Role};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use prost::bytes::Bytes;
@@ -24,6 +24,7 @@ super::on_both!(
     what_is_not_as_promised_is_not_stored,
     a_damaged_chunk_is_not_handed_out,
     a_caller_who_goes_away_leaves_nothing,
+    a_caller_who_goes_away_once_registered_leaves_nothing,
     a_freeze_ends_an_upload,
     what_a_dead_process_left_is_swept,
 );
@@ -273,6 +274,31 @@ async fn a_caller_who_goes_away_leaves_nothing(backend: Backend) {
     drop(sender);
     settled(&scene, 0).await;
     assert_eq!(scene.summary().await.revision, 0);
+}
+
+/// The answer is dropped as soon as the registration is committed and before anything has gone on from it.
+async fn a_caller_who_goes_away_once_registered_leaves_nothing(backend: Backend) {
+    let scene = Scene::new(backend).await;
+    let bytes = content(FIVE);
+    let actor = Actor {
+        account: Some(scene.carer.account.parse().unwrap()),
+        practice: Some(scene.practice.id.parse().unwrap()),
+        ..Actor::of(Role::Practitioner)
+    };
+    let request = RequestId::generate(scene.bench.region.store.ctx());
+    let audit = AuditScope::new("record.object.write", actor, request);
+    let (sender, receiver) = mpsc::channel(1);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver).boxed();
+    let mut upload =
+        Box::pin(scene.bench.records.upload_object(&audit, header(&scene, "left", &bytes), stream));
+    let registered = async {
+        while pending(&scene).await == 0 {
+            assert!(futures::poll!(&mut upload).is_pending());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), registered).await.unwrap();
+    drop((upload, sender));
+    settled(&scene, 0).await;
 }
 
 async fn a_freeze_ends_an_upload(backend: Backend) {

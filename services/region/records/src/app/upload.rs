@@ -106,7 +106,6 @@ impl Records {
             copy: None,
             registered_at: self.now(),
         };
-        self.register(&who, row).await?;
         let sealing = ObjectPlace {
             region: self.region().clone(),
             subject: who.subject,
@@ -122,10 +121,12 @@ impl Records {
             left: length,
             digest: Some((Sha256::default(), digest)),
         };
-        // In a task of its own: when the caller goes away, what it left is still cleared away.
+        // In a task of its own, the registration too: a caller may go away between its commit and the next
+        // line, and what it left is still cleared away.
         let (records, audit) = (self.clone(), Arc::clone(audit));
         let task = tokio::spawn(async move {
             let _place = place;
+            records.register(&who, row).await?;
             records.carry(&audit, write, plain).await
         });
         task.await.map_err(|_| Error::new(Code::Internal).at("upload"))?
