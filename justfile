@@ -63,7 +63,7 @@ error-pages:
 model TEXT="deep":
     DOMICILE_MODEL="{{ TEXT }}" cargo test --locked -p domicile-transfer-protocol --test model -- every_invariant --nocapture
 
-# Measure this machine: writes, reads, transfers, freeze, memory; about a quarter of an hour (docs/performance.md).
+# Measure this machine: writes, reads, transfers, freeze, memory; about half an hour (docs/performance.md).
 bench *ARGS="all --domicile-without-audit target/release/domicile-without-audit":
     cargo build --release --locked -p domicile --features bench-without-audit
     cp target/release/domicile target/release/domicile-without-audit

@@ -1,4 +1,4 @@
-//! Everything, in sizes that take about a quarter of an hour.
+//! Everything, in sizes that take about half an hour.
 
 use std::path::PathBuf;
 

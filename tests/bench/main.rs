@@ -54,7 +54,7 @@ enum What {
     Scale(scale::ScaleArgs),
     /// Peak memory of each process, for records of any size.
     Memory(memory::MemoryArgs),
-    /// Everything, in about a quarter of an hour.
+    /// Everything, in about half an hour.
     All(all::AllArgs),
 }
 

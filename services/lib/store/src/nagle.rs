@@ -50,13 +50,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_switched_off_on_connections_to_the_port_alone() {
+    fn connections_to_the_port_alone_are_switched_or_the_refusal_is_told() {
         let servers = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, other] = servers.each_ref().map(|server| server.local_addr().unwrap().port());
         let [one, two] = [port, other].map(|port| TcpStream::connect(("127.0.0.1", port)).unwrap());
         assert!(!one.nodelay().unwrap());
-        assert_eq!(off(port), Ok(1));
-        assert!(one.nodelay().unwrap() && !two.nodelay().unwrap());
-        assert_eq!(off(port), Ok(0));
+        match off(port) {
+            Ok(switched) => {
+                assert_eq!(switched, 1);
+                assert!(one.nodelay().unwrap());
+                assert_eq!(off(port), Ok(0));
+            }
+            // A sandbox or an old kernel: the caller is told, and nothing has changed (ADR 0019).
+            Err(refused) => {
+                assert!(matches!(refused, Errno::PERM | Errno::ACCESS | Errno::NOSYS), "{refused}");
+                assert!(!one.nodelay().unwrap());
+            }
+        }
+        assert!(!two.nodelay().unwrap());
     }
 }
