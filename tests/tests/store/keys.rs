@@ -96,14 +96,15 @@ async fn a_destroyed_record_has_no_keys(bench: Bench) {
         keys.insert_subject_secret(subject, SubjectSecret::Fingerprint, b"s").await.unwrap();
     }
     assert_eq!(keys.count_subject(gone).await.unwrap(), 3);
-    assert_eq!(keys.destroy_subject(gone).await.unwrap(), 3);
-    assert_eq!(keys.destroy_subject(gone).await.unwrap(), 0);
+    let listed = keys.subject_keys(gone).await.unwrap();
+    assert_eq!(keys.destroy_subject(gone, &listed).await.unwrap(), 3);
+    assert_eq!(keys.destroy_subject(gone, &listed).await.unwrap(), 0);
     assert_eq!(keys.count_subject(gone).await.unwrap(), 0);
     assert_eq!(keys.count_subject(kept).await.unwrap(), 3);
     let Some(folder) = bench.region.folder() else { return };
     assert!(in_files(folder, kept.as_bytes()));
     assert!(!in_files(folder, gone.as_bytes()), "nothing of it in the file or its log");
-    keys.destroy_subject(kept).await.unwrap();
+    keys.destroy_subject(kept, &keys.subject_keys(kept).await.unwrap()).await.unwrap();
     assert!(!in_files(folder, &marker));
 }
 

@@ -22,5 +22,5 @@ pub use key::Key32;
 pub use seal::{open, seal};
 pub use service::{DataKey, KeyContext, KeyInfo, KeyService, Purpose};
 pub use sign::SigningKey;
-pub use wrapped::{RecordKeyRow, SubjectSecret, TransferKey, WrappedKey, WrappedKeys};
+pub use wrapped::{RecordKeyRow, SubjectKeys, SubjectSecret, TransferKey, WrappedKey, WrappedKeys};
 pub use zeroize::Zeroizing;

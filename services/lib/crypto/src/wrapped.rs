@@ -1,6 +1,8 @@
 //! The store of wrapped keys: apart from the data, with a short backup retention of its own
 //! (data-model.md, "Keys").
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use domicile_types::{PracticeId, Result, SubjectId, TransferId};
 
@@ -81,6 +83,36 @@ impl TransferKey {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.purpose().as_str()
+    }
+}
+
+/// The record keys and secrets of a subject as they stood when they were listed, by their wrapped forms. Wrapping
+/// is random, so each names one key: none made later is among them, whatever its version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectKeys(BTreeSet<Vec<u8>>);
+
+impl SubjectKeys {
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Whether a key with this wrapped form is among them.
+    #[must_use]
+    pub fn contains(&self, wrapped: &[u8]) -> bool {
+        self.0.contains(wrapped)
+    }
+
+    /// Their wrapped forms.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+}
+
+impl FromIterator<Vec<u8>> for SubjectKeys {
+    fn from_iter<I: IntoIterator<Item = Vec<u8>>>(wrapped: I) -> Self {
+        Self(wrapped.into_iter().collect())
     }
 }
 
@@ -176,8 +208,11 @@ pub trait WrappedKeys: Send + Sync {
     /// Inserts a key of the region unless one stands; returns the one that stands.
     async fn insert_region_key(&self, purpose: Purpose, wrapped: &[u8]) -> Result<Vec<u8>>;
 
-    /// Destroys every record key and secret of a subject; how many there were.
-    async fn destroy_subject(&self, subject: SubjectId) -> Result<u64>;
+    /// The record keys and secrets of a subject.
+    async fn subject_keys(&self, subject: SubjectId) -> Result<SubjectKeys>;
+
+    /// Destroys those of a subject's `keys` that still stand; how many.
+    async fn destroy_subject(&self, subject: SubjectId, keys: &SubjectKeys) -> Result<u64>;
 
     /// How many record keys and secrets of a subject there are.
     async fn count_subject(&self, subject: SubjectId) -> Result<u64>;

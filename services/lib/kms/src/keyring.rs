@@ -15,7 +15,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use domicile_crypto::{Key32, KeyService, WrappedKey, WrappedKeys, aad};
+use domicile_crypto::{Key32, KeyService, SubjectKeys, WrappedKey, WrappedKeys, aad};
 use domicile_types::{Code, Ctx, Error, PracticeId, RegionId, Result, SubjectId};
 
 pub use self::cache::KEY_LIFE;
@@ -189,14 +189,22 @@ impl Keyring {
         self.cache.forget_subject(subject);
     }
 
-    /// Destroys every key and secret of a subject, in the store and in this process's memory; how many
-    /// there were in the store. Nothing sealed under them can be read again. Other replicas hold them for
-    /// [`KEY_LIFE`] at most.
+    /// The keys and secrets of a subject as they stand in the store, to be destroyed later.
     ///
     /// # Errors
     /// As all methods.
-    pub async fn destroy_subject(&self, subject: SubjectId) -> Result<u64> {
-        let destroyed = self.rows.destroy_subject(subject).await;
+    pub async fn subject_keys(&self, subject: SubjectId) -> Result<SubjectKeys> {
+        self.rows.subject_keys(subject).await
+    }
+
+    /// Destroys those of a subject's keys and secrets that were listed before and still stand, and drops all
+    /// of the subject's from this process's memory; how many went from the store. Nothing sealed under
+    /// them can be read again. Other replicas hold them for [`KEY_LIFE`] at most.
+    ///
+    /// # Errors
+    /// As all methods.
+    pub async fn destroy_subject(&self, subject: SubjectId, keys: &SubjectKeys) -> Result<u64> {
+        let destroyed = self.rows.destroy_subject(subject, keys).await;
         self.forget_subject(subject);
         destroyed
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use domicile_crypto::{
-    KeyService, Purpose, RecordKeyRow, SubjectSecret, TransferKey, WrappedKey, WrappedKeys,
+    KeyService, Purpose, RecordKeyRow, SubjectKeys, SubjectSecret, TransferKey, WrappedKey, WrappedKeys,
 };
 use domicile_types::{Ctx, PracticeId, RegionId, Result, SubjectId, TransferId};
 
@@ -172,12 +172,23 @@ impl WrappedKeys for MemoryKeys {
         Ok(self.turn().await.regions.entry(purpose).or_insert_with(|| wrapped.to_vec()).clone())
     }
 
-    async fn destroy_subject(&self, subject: SubjectId) -> Result<u64> {
-        let count = self.count_subject(subject).await?;
+    async fn subject_keys(&self, subject: SubjectId) -> Result<SubjectKeys> {
+        let tables = self.turn().await;
+        let records = tables.records.iter().filter(|((owner, ..), _)| *owner == subject);
+        let secrets = tables.secrets.iter().filter(|((owner, _), _)| *owner == subject);
+        Ok(records
+            .map(|(_, (wrapped, _))| wrapped)
+            .chain(secrets.map(|(_, wrapped)| wrapped))
+            .cloned()
+            .collect())
+    }
+
+    async fn destroy_subject(&self, subject: SubjectId, keys: &SubjectKeys) -> Result<u64> {
         let mut tables = self.turn().await;
-        tables.records.retain(|(owner, ..), _| *owner != subject);
-        tables.secrets.retain(|(owner, _), _| *owner != subject);
-        Ok(count)
+        let before = tables.records.len() + tables.secrets.len();
+        tables.records.retain(|(owner, ..), (wrapped, _)| *owner != subject || !keys.contains(wrapped));
+        tables.secrets.retain(|(owner, _), wrapped| *owner != subject || !keys.contains(wrapped));
+        Ok((before - tables.records.len() - tables.secrets.len()) as u64)
     }
 
     async fn count_subject(&self, subject: SubjectId) -> Result<u64> {

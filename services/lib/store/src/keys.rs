@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domicile_crypto::{Purpose, RecordKeyRow, SubjectSecret, TransferKey, WrappedKey, WrappedKeys};
+use domicile_crypto::{
+    Purpose, RecordKeyRow, SubjectKeys, SubjectSecret, TransferKey, WrappedKey, WrappedKeys,
+};
 use domicile_types::{Code, Ctx, Error, PracticeId, Result, SubjectId, TransferId};
 
 use crate::check;
@@ -219,10 +221,17 @@ impl WrappedKeys for KeyStore {
         .await
     }
 
-    async fn destroy_subject(&self, subject: SubjectId) -> Result<u64> {
-        let gone = self
-            .write("keys.subject_destroy", move |tx| Box::pin(keys::subject_destroy(tx, subject)))
-            .await?;
+    async fn subject_keys(&self, subject: SubjectId) -> Result<SubjectKeys> {
+        self.read("keys.subject", move |tx| Box::pin(keys::subject_keys(tx, subject))).await
+    }
+
+    async fn destroy_subject(&self, subject: SubjectId, these: &SubjectKeys) -> Result<u64> {
+        let these = Arc::new(these.clone());
+        let destroy = self.write("keys.subject_destroy", move |tx| {
+            let these = Arc::clone(&these);
+            Box::pin(async move { keys::subject_destroy(tx, subject, &these).await })
+        });
+        let gone = destroy.await?;
         self.engine.scrub().await?;
         Ok(gone)
     }

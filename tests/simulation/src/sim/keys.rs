@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use domicile_crypto::{
-    DataKey, KeyContext, KeyInfo, KeyService, Purpose, RecordKeyRow, SubjectSecret, TransferKey, WrappedKey,
-    WrappedKeys, Zeroizing,
+    DataKey, KeyContext, KeyInfo, KeyService, Purpose, RecordKeyRow, SubjectKeys, SubjectSecret, TransferKey,
+    WrappedKey, WrappedKeys, Zeroizing,
 };
 use domicile_kms::testing::MemoryKeys;
 use domicile_types::{Code, Error, PracticeId, Result, SubjectId, TransferId};
@@ -174,9 +174,13 @@ impl WrappedKeys for FaultyRows {
         self.change().await?;
         self.changed(self.inner.insert_region_key(purpose, wrapped).await).await
     }
-    async fn destroy_subject(&self, subject: SubjectId) -> Result<u64> {
+    async fn subject_keys(&self, subject: SubjectId) -> Result<SubjectKeys> {
+        self.look().await?;
+        self.inner.subject_keys(subject).await
+    }
+    async fn destroy_subject(&self, subject: SubjectId, keys: &SubjectKeys) -> Result<u64> {
         self.change().await?;
-        self.changed(self.inner.destroy_subject(subject).await).await
+        self.changed(self.inner.destroy_subject(subject, keys).await).await
     }
     async fn count_subject(&self, subject: SubjectId) -> Result<u64> {
         self.look().await?;

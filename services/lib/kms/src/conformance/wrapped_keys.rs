@@ -185,9 +185,14 @@ async fn destroys_one_subject(rows: &dyn WrappedKeys, ctx: &Ctx) -> Verdict {
     }
     given(rows.insert_practice_key(practice_of(gone), &key(1, b"p")).await, "insert_practice_key")?;
     holds(same(&rows.count_subject(gone).await, &6), "four record keys and two secrets")?;
-    holds(same(&rows.destroy_subject(gone).await, &6), "all are destroyed")?;
+    let listed = given(rows.subject_keys(gone).await, "subject_keys")?;
+    let later = given(rows.insert_record_key(gone, None, &key(3, b"later")).await, "insert_record_key")?;
+    holds(same(&rows.destroy_subject(gone, &listed).await, &6), "all that were listed are destroyed")?;
+    holds(same(&rows.record_key(gone, None).await, &Some(later)), "one made after the listing stays")?;
+    let listed = given(rows.subject_keys(gone).await, "subject_keys")?;
+    holds(same(&rows.destroy_subject(gone, &listed).await, &1), "it goes when it is listed")?;
     holds(same(&rows.count_subject(gone).await, &0), "none is left")?;
-    holds(same(&rows.destroy_subject(gone).await, &0), "once is enough")?;
+    holds(same(&rows.destroy_subject(gone, &listed).await, &0), "once is enough")?;
     holds(same(&rows.record_key(gone, None).await, &None), "the newest is gone")?;
     holds(same(&rows.record_key_at(gone, None, 1).await, &None), "each version is gone")?;
     holds(same(&rows.record_keys(gone).await, &Vec::new()), "nothing is listed")?;

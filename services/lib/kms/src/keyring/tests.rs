@@ -217,7 +217,8 @@ async fn a_destroyed_subject_has_no_key_left() {
         keys.subject_secret(subject, SubjectSecret::Pseudonym).await.unwrap();
     }
     assert_eq!(keys.subject_key_count(gone).await.unwrap(), 3);
-    assert_eq!(keys.destroy_subject(gone).await.unwrap(), 3);
+    let listed = keys.subject_keys(gone).await.unwrap();
+    assert_eq!((listed.count(), keys.destroy_subject(gone, &listed).await.unwrap()), (3, 3));
     assert_eq!(keys.subject_key_count(gone).await.unwrap(), 0);
     assert_eq!(code(keys.record_key_at(gone, None, 1).await), Code::KeyDestroyed);
     assert_eq!(code(keys.record_key_at(gone, practice, 1).await), Code::KeyDestroyed);
@@ -237,7 +238,7 @@ async fn another_replica_forgets_in_time_or_when_told() {
     for replica in [&told, &slow] {
         replica.record_key_at(subject, None, 1).await.unwrap();
     }
-    here.destroy_subject(subject).await.unwrap();
+    here.destroy_subject(subject, &here.subject_keys(subject).await.unwrap()).await.unwrap();
     told.forget_subject(subject);
     assert_eq!(code(told.record_key_at(subject, None, 1).await), Code::KeyDestroyed);
     assert!(slow.record_key_at(subject, None, 1).await.is_ok());

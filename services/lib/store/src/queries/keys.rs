@@ -1,6 +1,6 @@
 //! Wrapped keys, in the key store's own database.
 
-use domicile_crypto::{Purpose, RecordKeyRow, SubjectSecret, TransferKey, WrappedKey};
+use domicile_crypto::{Purpose, RecordKeyRow, SubjectKeys, SubjectSecret, TransferKey, WrappedKey};
 use domicile_types::{Code, Error, PracticeId, Result, SubjectId, TransferId};
 use uuid::Uuid;
 
@@ -181,11 +181,24 @@ pub(crate) async fn region_key_add(tx: &Tx, purpose: Purpose, wrapped: &[u8]) ->
     stands(region_key_get(tx, purpose).await?)
 }
 
-/// Destroys every record key and secret of a subject; how many there were.
-pub(crate) async fn subject_destroy(tx: &Tx, subject: SubjectId) -> Result<u64> {
-    let keys = tx.execute("DELETE FROM record_key WHERE subject_id = $1", values![subject]).await?;
-    let secrets = tx.execute("DELETE FROM subject_secret WHERE subject_id = $1", values![subject]).await?;
-    Ok(keys + secrets)
+/// Destroys those of the record keys and secrets of a subject that still stand; how many.
+pub(crate) async fn subject_destroy(tx: &Tx, subject: SubjectId, keys: &SubjectKeys) -> Result<u64> {
+    let mut gone = 0;
+    for wrapped in keys.iter() {
+        for table in ["record_key", "subject_secret"] {
+            let sql = format!("DELETE FROM {table} WHERE subject_id = $1 AND wrapped = $2");
+            gone += tx.execute(&sql, values![subject, wrapped]).await?;
+        }
+    }
+    Ok(gone)
+}
+
+/// The record keys and secrets of a subject, as they stand.
+pub(crate) async fn subject_keys(tx: &Tx, subject: SubjectId) -> Result<SubjectKeys> {
+    let sql = "SELECT wrapped FROM record_key WHERE subject_id = $1 \
+               UNION ALL SELECT wrapped FROM subject_secret WHERE subject_id = $1";
+    let rows = tx.rows(sql, values![subject]).await?;
+    rows.iter().map(|row| row.get("wrapped")).collect()
 }
 
 /// How many record keys and secrets of a subject there are.

@@ -54,9 +54,9 @@ pub(crate) enum Bug {
     PageUnfenced,
     /// A source restored from an older backup serves at once.
     RestoredServes,
-    /// No injected bug but one the product has: a process that has begun to erase stands still until the record
-    /// has gone and come back, and then destroys its keys.
-    StalledErasure,
+    /// A process that has begun to erase stands still until the record has gone and come back, and then destroys
+    /// whatever keys it finds.
+    UnlistedErased,
     /// One key pair for all attempts.
     KeyPairShared,
 }

@@ -40,6 +40,10 @@ pub(crate) fn ordinary() -> Vec<Config> {
         ("writes", Bounds { rows: (1, 2), freezes: 2, crashes: false, ..PLAIN }),
         ("writes and late pages", Bounds { rows: (1, 1), mismatches: 2, pages: 2, crashes: false, ..PLAIN }),
         ("there and back", Bounds { legs: &[0, 1], ..PLAIN }),
+        (
+            "there and back, an erasure stalls",
+            Bounds { legs: &[0, 1], stalls: true, crashes: false, ..PLAIN },
+        ),
         ("back before closed", Bounds { legs: &[0, 1], early: true, ..PLAIN }),
         ("two attempts", Bounds { legs: &[0, 0], withdrawals: true, ..whole }),
         ("aborted, there and back", Bounds { legs: &[0, 0, 1], withdrawals: true, ..whole }),
@@ -103,7 +107,7 @@ pub(crate) fn bugs() -> Vec<(Bug, &'static str, Bounds)> {
         (Bug::ControlUnchecked, "7 adopted is acknowledged", held),
         (Bug::PageUnfenced, "14 every transfer ends", differ),
         (Bug::RestoredServes, "1 one writer", restored),
-        (Bug::StalledErasure, "2 acknowledged is readable", Bounds { stalls: true, legs: &[0, 1], ..PLAIN }),
+        (Bug::UnlistedErased, "2 acknowledged is readable", Bounds { stalls: true, legs: &[0, 1], ..PLAIN }),
         (Bug::KeyPairShared, "13 a key opens its attempt", again),
     ]
 }

@@ -330,7 +330,7 @@ impl Tx<'_> {
         Some(())
     }
 
-    /// A process begins to erase: `erase` up to its first transaction.
+    /// A process begins to erase: `erase` up to its first transaction. It has listed the keys before.
     pub(crate) fn erase_begin(&mut self, index: usize) -> Done {
         if self.world.moves[index].erasing != 0 {
             return None;
@@ -355,7 +355,7 @@ impl Tx<'_> {
         Some(facts)
     }
 
-    /// It destroys the keys: nothing asks the database again.
+    /// It destroys the keys it has listed: nothing asks the database again.
     pub(crate) fn erase_keys(&mut self, index: usize) -> Done {
         if self.world.moves[index].erasing != 1 {
             return None;
@@ -367,7 +367,13 @@ impl Tx<'_> {
 
     fn destroy_keys(&mut self, index: usize) {
         let (from, _) = self.bounds.leg(index);
-        if self.world.homes[from].held {
+        let home = self.world.homes[from];
+        // Keys made under a later epoch, of a record that has come back, are not among those listed.
+        let listed = self.world.moves[index].source.and_then(|row| row.epoch) == Some(u64::from(home.epoch));
+        if !listed && !self.bounds.has(Bug::UnlistedErased) {
+            return;
+        }
+        if home.held {
             self.note(Broken::Held);
         }
         self.home(from).keys = false;
@@ -415,7 +421,7 @@ impl Tx<'_> {
         Some(())
     }
 
-    /// It goes on. Destroying keys is no transaction under the lease.
+    /// It goes on: destroying keys is no transaction under the lease.
     pub(crate) fn stalled_goes_on(&mut self, index: usize) -> Done {
         if !self.world.moves[index].stalled {
             return None;

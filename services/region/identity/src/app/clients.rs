@@ -68,9 +68,13 @@ impl Identity {
     /// Destroys the keys of a record that another took the address of. After any other failure nobody
     /// knows whether the record is there, so its keys stay.
     async fn unmake(&self, subject: SubjectId, refused: &Error) {
-        if refused.code() == Code::AccountExists
-            && let Err(error) = self.0.fields.keyring.destroy_subject(subject).await
-        {
+        if refused.code() != Code::AccountExists {
+            return;
+        }
+        let keyring = &self.0.fields.keyring;
+        let destroyed =
+            async { keyring.destroy_subject(subject, &keyring.subject_keys(subject).await?).await };
+        if let Err(error) = destroyed.await {
             tracing::warn!(?error, "keys of a record that was not created are left");
         }
     }

@@ -27,15 +27,21 @@ impl<S: TransferStore> Transfers<S> {
         if row.state != State::Rekeyed {
             return Ok(());
         }
-        let counted = self.keyring.subject_key_count(row.subject).await?;
+        // Listed before the transaction that sees that the record is still to be erased, and that this process
+        // may: however long it stands still after it, nothing of a record that has come back is among them.
+        let keys = self.keyring.subject_keys(row.subject).await?;
+        let names = self.objects.list(&ObjectPrefix::objects(row.subject)).await?;
+        let counted = keys.count();
         let decision = Arc::new(move |facts: &SourceFacts| facts.begin_shred(counted));
         let row = self.store.decide_source("transfer_erase_begin", transfer, None, None, decision).await?;
         self.ctx.faults.hit("erase.before_keys");
-        self.keyring.destroy_subject(row.subject).await?;
+        self.keyring.destroy_subject(row.subject, &keys).await?;
         self.drop_travel_key(transfer).await?;
         self.ctx.faults.hit("erase.after_keys");
         let dropping = self.replicas.drop_keys(&[row.subject.uuid(), transfer.uuid()]).await?;
-        self.erase_objects(&row).await?;
+        for name in &names {
+            self.objects.delete(name).await?;
+        }
         while self.store.erase(transfer, BATCH).await? > 0 {}
         // Invariant 9: no key in any process's memory either.
         self.replicas.dropped(dropping).await?;
@@ -53,13 +59,6 @@ impl<S: TransferStore> Transfers<S> {
             _ => Ok(None),
         });
         self.store.decide_source("transfer_shredded", transfer, None, None, decision).await?;
-        Ok(())
-    }
-
-    async fn erase_objects(&self, row: &Source) -> Result<()> {
-        for name in self.objects.list(&ObjectPrefix::objects(row.subject)).await? {
-            self.objects.delete(&name).await?;
-        }
         Ok(())
     }
 
