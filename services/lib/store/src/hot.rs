@@ -5,6 +5,7 @@
 //! read. Here a connection that ended its transaction in order goes back as it is, and a transaction
 //! begins, isolated and in its scope, in one round trip. Everything out of order ends the connection.
 
+use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::value::{Bound, arguments};
 const IDLE: Duration = Duration::from_secs(20);
 /// After this age too, so that the pool can replace it.
 const AGE: Duration = Duration::from_secs(600);
-/// The moves of records may have one in so many of the connections.
+/// The moves of records may have one in so many of the connections, and no more than there are cores.
 const MOVES: u32 = 4;
 /// Connections of the pool beyond those kept here, for what does not go through transactions.
 pub(crate) const SPARE: u32 = 2;
@@ -56,8 +57,10 @@ pub(crate) struct Lease {
 impl Hot {
     /// Over a pool of at least `connections` and [`SPARE`].
     pub(crate) fn new(pool: PgPool, connections: u32, acquire: Duration) -> Arc<Self> {
-        let places = |share: u32| Arc::new(Semaphore::new((connections / share).max(1) as usize));
-        Arc::new(Self { pool, idle: Mutex::default(), permits: places(1), moves: places(MOVES), acquire })
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let [places, moves] = [1, MOVES].map(|share| (connections / share).max(1) as usize);
+        let [permits, moves] = [places, moves.min(cores)].map(|places| Arc::new(Semaphore::new(places)));
+        Arc::new(Self { pool, idle: Mutex::default(), permits, moves, acquire })
     }
 
     /// How many connections are kept and not in use.

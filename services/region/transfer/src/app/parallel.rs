@@ -1,8 +1,7 @@
 //! Several objects at a time, each on a task of its own, and turns among all of them: opening and sealing keep
-//! every core busy and nobody waiting for long.
+//! cores busy and nobody waiting for long.
 
 use std::future::Future;
-use std::num::NonZero;
 
 use domicile_types::{Code, Error, Result};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -10,13 +9,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-/// Turns at opening and sealing, as many as there are cores: however many records move, who works on another
-/// waits behind a few chunks and not behind one of each record.
+/// Turns at opening and sealing, one for two cores: however many records move, who works on another waits
+/// behind a few chunks and not behind one of each record.
 pub(super) struct Turns(Semaphore);
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)))
+        Self(Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))))
     }
 }
 
