@@ -23,6 +23,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "max_connections=200",
     "shared_preload_libraries=pg_stat_statements",
     "pg_stat_statements.track=none",
+    "pg_stat_statements.track_planning=on",
 ];
 /// The roles of a region's operator; see docs/operations.md.
 const ROLES: [&str; 4] = ["domicile_owner", "domicile_app", "domicile_sequencer", "domicile_keys"];

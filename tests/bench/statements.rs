@@ -14,7 +14,7 @@ pub(crate) struct Counted {
     pub(crate) queries: f64,
     /// Transactions that were opened by BEGIN and committed.
     pub(crate) commits: f64,
-    /// The statements that took the server longest, with calls and mean milliseconds.
+    /// The statements that took the server longest, planning included, with calls and mean milliseconds.
     pub(crate) top: Vec<(String, f64, f64)>,
 }
 
@@ -39,7 +39,8 @@ pub(crate) fn end(cluster: &Cluster, database: &str) -> Outcome<Counted> {
     let commits = sum("query ~* '^\\s*commit'")?;
     let sql = format!(
         "SELECT json_agg(t) FROM (SELECT regexp_replace(left(query, 160), '\\s+', ' ', 'g') AS query, \
-         calls, mean_exec_time AS mean {of} ORDER BY total_exec_time DESC LIMIT 40) t"
+         calls, (total_plan_time + total_exec_time) / calls AS mean {of} AND calls > 0 \
+         ORDER BY total_plan_time + total_exec_time DESC LIMIT 40) t"
     );
     let rows: Value = serde_json::from_str(&cluster.sql("postgres", &sql)?)?;
     let row = |row: &Value| {

@@ -114,7 +114,7 @@ async fn asked(stage: &Stage, record: &mut Record) -> Outcome<Vec<(String, Strin
         let role = if region == record.home { "destination" } else { "source" };
         let total = format!("{} queries, {} transactions", counted.queries, counted.commits);
         lines.push((format!("  asked of the {role}"), total));
-        for (query, calls, mean) in counted.top.iter().filter(|(_, calls, mean)| calls * mean >= 20.0) {
+        for (query, calls, mean) in counted.top.iter().filter(|(_, calls, mean)| calls * mean >= 5.0) {
             lines.push((format!("    {:.0} ms in {calls} calls", calls * mean), query.clone()));
         }
     }
