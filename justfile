@@ -63,6 +63,10 @@ error-pages:
 model TEXT="deep":
     DOMICILE_MODEL="{{ TEXT }}" cargo test --locked -p domicile-transfer-protocol --test model -- every_invariant --nocapture
 
+# Fuzz one decoder of outside bytes, or all, for so many seconds each (docs/reliability.md).
+fuzz TARGET="all" SECONDS="120":
+    bash tests/fuzz/run {{ TARGET }} {{ SECONDS }}
+
 # Measure this machine: writes, reads, transfers, freeze, memory; about half an hour (docs/performance.md).
 bench *ARGS="all --domicile-without-audit target/release/domicile-without-audit":
     cargo build --release --locked -p domicile --features bench-without-audit

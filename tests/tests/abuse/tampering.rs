@@ -17,6 +17,7 @@ use domicile_store::Backend;
 use domicile_tests::abuse::peer::as_region;
 use domicile_tests::world::moves::{attach, fetch, reaches, write};
 use domicile_tests::world::{Outcome, PATIENCE, Patient, Practice, Tuning, World, Written, pause};
+use domicile_transfer::arriving::{page_digest, row_digest};
 use domicile_types::Ctx;
 use futures::{Stream, stream};
 use tokio::time::Instant;
@@ -85,10 +86,6 @@ impl Between {
             Tamper::FlipRow | Tamper::ForgeRow => {
                 let mut sealed = rows[0].sealed_payload.to_vec();
                 sealed[3] ^= 1;
-                if tamper == Tamper::ForgeRow {
-                    let whole = [rows[0].sealed_header.as_ref(), &sealed].concat();
-                    rows[0].digest = domicile_crypto::sha256(&whole).to_vec().into();
-                }
                 rows[0].sealed_payload = sealed.into();
             }
             Tamper::CutPage => drop(rows.pop()),
@@ -97,6 +94,9 @@ impl Between {
                 rows.swap(0, last);
             }
             _ => return parts,
+        }
+        if tamper == Tamper::ForgeRow {
+            made_to_fit(&mut parts);
         }
         self.tampered();
         parts
@@ -122,6 +122,25 @@ impl Between {
         }
         self.tampered();
         parts
+    }
+}
+
+/// Makes every digest of a page fit that needs no key.
+fn made_to_fit(parts: &mut [pb::PullPageResponse]) {
+    let mut whole = Vec::new();
+    for part in parts {
+        match &mut part.part {
+            Some(pull_page_response::Part::Rows(rows)) => {
+                for row in &mut rows.rows {
+                    row.digest = row_digest(&row.sealed_header, &row.sealed_payload).to_vec().into();
+                }
+                whole.extend(rows.rows.clone());
+            }
+            Some(pull_page_response::Part::End(end)) => {
+                end.digest = page_digest(&whole, end.cursor, end.revision).to_vec().into();
+            }
+            _ => {}
+        }
     }
 }
 

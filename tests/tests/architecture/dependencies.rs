@@ -121,6 +121,37 @@ fn foreign(lock: &Table) -> Vec<String> {
     sources.collect()
 }
 
+/// Crates that only the fuzz targets have, under MIT or Apache-2.0; libFuzzer itself, in the first, is under the
+/// NCSA licence besides.
+const FUZZING: &[&str] = &["arbitrary", "domicile-fuzz", "libfuzzer-sys"];
+
+/// Names and versions in a lock file.
+fn locked(path: &str) -> BTreeSet<(String, String)> {
+    let lock: Table = std::fs::read_to_string(root().join(path)).unwrap().parse().unwrap();
+    let text = |package: &Value, key: &str| package[key].as_str().unwrap().to_owned();
+    let packages = lock["package"].as_array().unwrap();
+    packages.iter().map(|package| (text(package, "name"), text(package, "version"))).collect()
+}
+
+/// The fuzz targets are a workspace of their own, and try what is shipped in the versions that are shipped.
+#[test]
+fn the_fuzz_targets_have_the_same_crates() {
+    let (ours, theirs) = (locked("Cargo.lock"), locked("tests/fuzz/Cargo.lock"));
+    assert!(theirs.len() > 100, "the lock file was not found");
+    let others = theirs.difference(&ours).filter(|(name, _)| !FUZZING.contains(&name.as_str()));
+    none(
+        &others
+            .map(|(name, version)| format!("{name} {version} is in the fuzz targets alone"))
+            .collect::<Vec<_>>(),
+    );
+    let manifest: Table =
+        std::fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).unwrap().parse().unwrap();
+    let direct: Vec<&String> = manifest["dependencies"].as_table().unwrap().keys().collect();
+    assert_eq!(direct, ["domicile-hostile", "libfuzzer-sys"]);
+    let lock: Table = std::fs::read_to_string(root().join("tests/fuzz/Cargo.lock")).unwrap().parse().unwrap();
+    none(&foreign(&lock));
+}
+
 #[test]
 fn no_second_provider_of_cryptography_is_in_the_tree() {
     none(&banned(&tree()));

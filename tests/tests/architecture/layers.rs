@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("domicile-portal", 4),
     ("domicile-cli", 4),
     ("domicile", 5),
+    ("domicile-hostile", 5),
     ("domicile-sbom", 5),
     ("domicile-simulation", 5),
     ("domicile-tests", 6),
@@ -52,7 +53,7 @@ fn folder_fits(name: &str, folder: &str) -> bool {
     let short = name.strip_prefix("domicile-").unwrap_or(name);
     let place = match name {
         "domicile-proto" | "domicile-tests" => short.to_owned(),
-        "domicile-sbom" | "domicile-simulation" => format!("tests/{short}"),
+        "domicile-hostile" | "domicile-sbom" | "domicile-simulation" => format!("tests/{short}"),
         "domicile-identity" | "domicile-records" | "domicile-transfer" | "domicile-audit"
         | "domicile-rights" => {
             format!("services/region/{short}")

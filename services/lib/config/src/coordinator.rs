@@ -72,6 +72,16 @@ impl CoordinatorSettings {
         Self::from_sources(file, Some(environment))
     }
 
+    /// Parses and checks the text of a settings file, without an environment and with relative paths as they are.
+    ///
+    /// # Errors
+    /// Configuration errors, each with the key's name.
+    pub fn parse(text: &str) -> Result<Self> {
+        let settings: Self = load::settings(text, Some(Vec::new()))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
     fn from_sources(file: &Path, environment: Option<Vec<(String, String)>>) -> Result<Self> {
         let mut settings: Self = load::layered(file, environment)?;
         settings.peers.rebase(load::folder(file));

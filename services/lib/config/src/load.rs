@@ -20,14 +20,22 @@ pub(crate) fn layered<T: DeserializeOwned>(
     file: &Path,
     environment: Option<Vec<(String, String)>>,
 ) -> Result<T> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|cause| Error::new(Code::ConfigurationMissing).at("configuration file").because(cause))?;
+    settings(&text, environment)
+}
+
+/// Parses the text of a settings file and the environment over it.
+pub(crate) fn settings<T: DeserializeOwned>(
+    text: &str,
+    environment: Option<Vec<(String, String)>>,
+) -> Result<T> {
     let source = Environment::with_prefix("DOMICILE")
         .prefix_separator("__")
         .separator("__")
         .source(environment.map(|pairs| pairs.into_iter().collect()));
-    let text = std::fs::read_to_string(file)
-        .map_err(|cause| Error::new(Code::ConfigurationMissing).at("configuration file").because(cause))?;
     let config =
-        Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(source).build();
+        Config::builder().add_source(File::from_str(text, FileFormat::Toml)).add_source(source).build();
     // The cause's text may quote the file, and with it a secret: it goes no further.
     let config = config.map_err(|_| Error::new(Code::ConfigurationInvalid).at("configuration file"))?;
     parse(config)

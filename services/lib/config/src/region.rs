@@ -221,6 +221,16 @@ impl RegionSettings {
         self.peer(region).and_then(|peer| peer.operator.as_ref()).unwrap_or(&self.operator)
     }
 
+    /// Parses and checks the text of a settings file, without an environment and with relative paths as they are.
+    ///
+    /// # Errors
+    /// Configuration errors, each with the key's name.
+    pub fn parse(text: &str) -> Result<Self> {
+        let settings: Self = load::settings(text, Some(Vec::new()))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
     fn from_sources(file: &Path, environment: Option<Vec<(String, String)>>) -> Result<Self> {
         let mut settings: Self = load::layered(file, environment)?;
         settings.rebase(load::folder(file));

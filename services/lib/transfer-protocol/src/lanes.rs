@@ -2,7 +2,7 @@
 
 use domicile_evidence::keys::PublicKey;
 use domicile_evidence::statement::{Body, SignedStatement, Statement};
-use domicile_types::{Code, Error, Result};
+use domicile_types::{Code, Error, RegionId, Result, TransferId};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -33,6 +33,18 @@ impl Received {
             body: verified.body,
             digest: Digest(verified.digest),
         })
+    }
+
+    /// Whether it is of this transfer and of the region whose key has signed it.
+    ///
+    /// # Errors
+    /// [`Code::StatementInvalid`] when it is another transfer's or states itself to be another region's.
+    pub fn of(&self, transfer: TransferId, origin: &RegionId) -> Result<()> {
+        if self.statement.transfer == transfer && self.statement.origin == *origin {
+            Ok(())
+        } else {
+            Err(invalid("transfer"))
+        }
     }
 }
 

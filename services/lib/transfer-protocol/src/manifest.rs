@@ -26,7 +26,7 @@ pub struct ObjectEntry {
     pub object: ObjectId,
     /// Sealed chunks.
     pub chunks: u32,
-    /// SHA-256 over the chunks' digests.
+    /// SHA-256 over the chunks' digests and the length.
     pub digest: Digest,
 }
 

@@ -97,7 +97,7 @@ pub struct SentObject {
     pub object: ObjectId,
     /// Sealed chunks.
     pub chunks: u32,
-    /// SHA-256 over the chunks' digests.
+    /// SHA-256 over the chunks' digests and the length.
     pub digest: Digest,
     /// Plaintext length in bytes.
     pub length: u64,

@@ -285,8 +285,12 @@ impl SourceFacts {
     /// Takes in a statement of the destination.
     ///
     /// # Errors
-    /// [`Code::StatementInvalid`] when signature, lane or content do not fit.
+    /// [`Code::StatementInvalid`] when signature, lane or content do not fit; [`Code::AttemptStale`] for another
+    /// attempt.
     pub fn receive(&self, received: Received) -> Result<Option<SourceChange>> {
+        if received.statement.attempt != self.row.attempt {
+            return Err(Error::new(Code::AttemptStale));
+        }
         let mut lanes = self.row.lanes.clone();
         if lanes.accept(&received)? == Arrival::Known {
             return Ok(None);

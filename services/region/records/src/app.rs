@@ -2,16 +2,16 @@
 //! transaction, seal or open outside of it.
 
 mod access;
-mod draft;
+pub(crate) mod draft;
 mod export;
 mod import;
 mod intake;
 mod joint;
-mod json;
+pub(crate) mod json;
 mod object;
 mod open;
 mod put;
-mod read;
+pub(crate) mod read;
 mod upload;
 
 use std::fmt;

@@ -7,6 +7,7 @@
 mod app;
 pub mod grpc;
 pub mod kinds;
+pub mod outside;
 mod ports;
 mod wire;
 

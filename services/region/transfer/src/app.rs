@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::ports::{Closing, Enrolments, Peers, Replicas};
 
-mod adopt;
+pub(crate) mod adopt;
 mod close;
 mod compare;
 mod consent;
@@ -28,15 +28,15 @@ mod parallel;
 mod people;
 mod preflight;
 mod prepare;
-mod pull;
-mod pull_object;
+pub(crate) mod pull;
+pub(crate) mod pull_object;
 mod purge;
-mod rekey;
-mod release;
-mod send;
+pub(crate) mod rekey;
+pub(crate) mod release;
+pub(crate) mod send;
 mod send_object;
 mod stage;
-mod streams;
+pub(crate) mod streams;
 mod travel;
 mod work;
 

@@ -39,7 +39,10 @@ pub(crate) fn statement(signed: SignedStatement) -> pb::SignedStatement {
 }
 
 /// A statement from a message.
-pub(crate) fn signed(message: &pb::SignedStatement) -> Result<SignedStatement> {
+///
+/// # Errors
+/// [`Code::StatementInvalid`] when the signature is not 64 bytes.
+pub fn signed(message: &pb::SignedStatement) -> Result<SignedStatement> {
     SignedStatement::from_parts(message.statement.to_vec(), message.body.to_vec(), &message.signature)
         .ok_or_else(|| Error::new(Code::StatementInvalid).at("signature"))
 }
@@ -54,7 +57,8 @@ pub(crate) fn head(head: &Head) -> pb::TravelHead {
 }
 
 /// The key release as a message.
-pub(crate) fn key_release(release: KeyRelease) -> pb::GetKeyReleaseResponse {
+#[must_use]
+pub fn key_release(release: KeyRelease) -> pb::GetKeyReleaseResponse {
     pb::GetKeyReleaseResponse {
         encapsulated: release.encapsulated.into(),
         sealed_key: release.sealed_key.into(),
@@ -64,7 +68,10 @@ pub(crate) fn key_release(release: KeyRelease) -> pb::GetKeyReleaseResponse {
 }
 
 /// The key release from a message.
-pub(crate) fn read_key_release(message: pb::GetKeyReleaseResponse) -> Result<KeyRelease> {
+///
+/// # Errors
+/// [`Code::ChunkDamaged`] when the control rows have no head.
+pub fn read_key_release(message: pb::GetKeyReleaseResponse) -> Result<KeyRelease> {
     let head = message.control_head.ok_or_else(|| Error::new(Code::ChunkDamaged).at("control head"))?;
     Ok(KeyRelease {
         encapsulated: message.encapsulated.to_vec(),

@@ -7,7 +7,7 @@ use tonic::Status;
 
 mod control;
 mod encode;
-mod peer;
+pub(crate) mod peer;
 mod people;
 
 pub use control::ControlService;

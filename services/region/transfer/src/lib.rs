@@ -5,6 +5,7 @@
 //! objects, the other region) before or after it. Every step may be repeated and may be cut off anywhere.
 
 pub mod app;
+pub mod arriving;
 pub mod grpc;
 pub mod jobs;
 pub mod ports;

@@ -15,11 +15,11 @@ pub(super) const PAYLOAD_BYTES: usize = 1_000_000;
 
 /// A caller's draft, checked against its kind.
 #[derive(Clone)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     /// The item to write a new version of, and the version the change is based on.
     pub(super) edits: Option<(ItemId, u32)>,
     pub(super) parent: Option<ItemId>,
-    pub(super) kind: &'static Kind,
+    pub(crate) kind: &'static Kind,
     pub(super) payload: pb::Payload,
     occurred_at: Option<Timestamp>,
     starts_at: Option<Timestamp>,
@@ -38,7 +38,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Draft {
-    pub(super) fn read(draft: Option<pb::ItemDraft>) -> Result<Self> {
+    pub(crate) fn read(draft: Option<pb::ItemDraft>) -> Result<Self> {
         let draft = draft.ok_or_else(|| invalid("draft"))?;
         let mut payload = draft.payload.ok_or_else(|| Error::new(Code::KindUnknown))?;
         let kind = kinds::prepare(&mut payload)?;

@@ -13,27 +13,27 @@ const TYPES: [&str; 2] = ["transaction", "collection"];
 
 /// A bundle cut into pieces.
 #[derive(Debug)]
-pub(super) struct Bundle {
+pub struct Bundle {
     /// The bundle's text with an empty list of entries.
-    pub(super) envelope: String,
+    pub envelope: String,
     /// Each entry's text, in order.
-    pub(super) entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
 }
 
 /// One entry of a bundle.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
     /// The type of its resource; empty for a request without one.
-    pub(super) resource_type: String,
+    pub resource_type: String,
     /// The entry's text.
-    pub(super) json: String,
+    pub json: String,
 }
 
 /// Cuts a bundle into its entries.
 ///
 /// # Errors
 /// [`Code::FhirInvalid`] with the line and column, or the path, of what is wrong.
-pub(super) fn cut(content: &[u8]) -> Result<Bundle> {
+pub fn cut(content: &[u8]) -> Result<Bundle> {
     let text = std::str::from_utf8(content).map_err(|bad| invalid(place_of(content, bad.valid_up_to())))?;
     serde_json::from_str::<Sound>(text).map_err(|bad| invalid(line(&bad)))?;
     let members: Members<'_> = parse("bundle", text)?;
@@ -50,7 +50,10 @@ pub(super) fn cut(content: &[u8]) -> Result<Bundle> {
 
 /// The text before and after the entries of an envelope that [`cut`] made; without a list of entries
 /// everything is before.
-pub(super) fn around(envelope: &str) -> Result<(String, String)> {
+///
+/// # Errors
+/// [`Code::ContentDamaged`] when it is no such envelope.
+pub fn around(envelope: &str) -> Result<(String, String)> {
     let damaged = || Error::new(Code::ContentDamaged);
     let members: Members<'_> = serde_json::from_str(envelope).map_err(|_| damaged())?;
     let Some(at) = members.0.iter().position(|(name, _)| name == "entry") else {

@@ -218,11 +218,11 @@ fn listing(request: &pb::ListItemsRequest, most: u32) -> Result<Listing> {
 }
 
 /// A place in a listing as text: the time and the id of the last item.
-fn token(at: &Timestamp, item: ItemId) -> String {
+pub(crate) fn token(at: &Timestamp, item: ItemId) -> String {
     format!("{}.{item}", at.micros())
 }
 
-fn place(token: &str) -> Option<(Timestamp, ItemId)> {
+pub(crate) fn place(token: &str) -> Option<(Timestamp, ItemId)> {
     let (at, item) = token.split_once('.')?;
     Some((Timestamp::from_micros(at.parse().ok()?), item.parse().ok()?))
 }

@@ -9,15 +9,14 @@ use domicile_kms::RegionKey;
 use domicile_proto::transfer::v1::{GetKeyReleaseRequest, SealedHeader};
 use domicile_transfer_protocol::manifest::{Manifest, ObjectEntry, RowEntry};
 use domicile_transfer_protocol::release::KeyRelease;
-use domicile_transfer_protocol::rows::{AdoptedRow, ControlRows, StagedPage, StagedRow};
+use domicile_transfer_protocol::rows::{AdoptedRow, ControlRows, StagedObject, StagedPage, StagedRow};
 use domicile_transfer_protocol::store::{Adoption, Driver};
 use domicile_transfer_protocol::{Destination, DestinationFacts, State, TransferStore};
 use domicile_types::{Code, Error, ItemHeader, PageId, Result, SubjectId, TransferId};
 use prost::Message as _;
 
 use super::Transfers;
-use super::send::chunk_of;
-use super::streams::{Route, frame, opener};
+use super::streams::{Route, first_chunk, frame, opener};
 use super::work::apart;
 use crate::convert;
 
@@ -29,10 +28,8 @@ impl<S: TransferStore> Transfers<S> {
         let row = self.destination(transfer).await?;
         let Some(released) = row.released.filter(|_| row.state == State::Released) else { return Ok(()) };
         let release = self.fetch_release(&row).await?;
-        if sha256(&release.encode()) != released.key_release.0 {
-            return Err(Error::new(Code::StatementInvalid).at("key release"));
-        }
-        let key = self.open_travel_key(&row, &release).await?;
+        let private = self.keyring.load_transfer_key(transfer, TransferKey::HpkePrivate).await?;
+        let key = open_release(&row, &private, &release)?;
         let control = open_control(&row, &key, &release)?;
         let staged = self.store.staged_headers(transfer).await?;
         self.check_root(&row, &staged).await?;
@@ -60,42 +57,8 @@ impl<S: TransferStore> Transfers<S> {
         convert::read_key_release(answer.map_err(|status| convert::peer_error(&status))?.into_inner())
     }
 
-    async fn open_travel_key(&self, row: &Destination, release: &KeyRelease) -> Result<Key32> {
-        let private = self.keyring.load_transfer_key(row.transfer, TransferKey::HpkePrivate).await?;
-        let released = row.released.ok_or_else(|| Error::new(Code::TransferState))?;
-        let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
-        let info = aad::key_release(&aad::KeyRelease {
-            transfer: row.transfer,
-            attempt: row.attempt,
-            source: &row.from,
-            destination: &row.to,
-            epoch: released.epoch,
-            root: released.root.as_bytes(),
-            consent_digest: consent.digest.as_bytes(),
-        });
-        let key = hpke::open(&private, &release.encapsulated, &info, &[], &release.sealed_key)?;
-        Key32::from_slice(&key)
-    }
-
-    /// What is here now is what was signed and released: nothing has gone or changed since.
     async fn check_root(&self, row: &Destination, staged: &[StagedRow]) -> Result<()> {
-        let entry = |row: &StagedRow| RowEntry {
-            item: row.item,
-            version: row.version,
-            revision: row.revision,
-            digest: row.digest,
-        };
-        let objects = self.store.staged_objects(row.transfer).await?.into_iter().map(|object| ObjectEntry {
-            object: object.sent.object,
-            chunks: object.sent.chunks,
-            digest: object.sent.digest,
-        });
-        let mut manifest = Manifest { rows: staged.iter().map(entry).collect(), objects: objects.collect() };
-        if row.released.map(|released| released.root) == Some(manifest.root()?) {
-            Ok(())
-        } else {
-            Err(Error::new(Code::RootMismatch))
-        }
+        check_root(row, staged, &self.store.staged_objects(row.transfer).await?)
     }
 
     async fn open_headers(
@@ -152,7 +115,71 @@ impl<S: TransferStore> Transfers<S> {
     }
 }
 
-fn open_control(row: &Destination, key: &Key32, release: &KeyRelease) -> Result<ControlRows> {
+/// Opens the travel key: the release must be the one that the source's Released names, and its HPKE envelope
+/// be bound to this transfer, attempt, root, epoch and consent.
+///
+/// # Errors
+/// [`Code::StatementInvalid`] when it is another release; [`Code::ChunkDamaged`] when it does not open.
+pub fn open_release(row: &Destination, private: &[u8], release: &KeyRelease) -> Result<Key32> {
+    let released = row.released.ok_or_else(|| Error::new(Code::TransferState))?;
+    if sha256(&release.encode()) != released.key_release.0 {
+        return Err(Error::new(Code::StatementInvalid).at("key release"));
+    }
+    open_envelope(row, private, release)
+}
+
+/// Opens the HPKE envelope of a release, whose digest has been compared.
+///
+/// # Errors
+/// [`Code::ChunkDamaged`] when it does not open for this transfer, attempt, root, epoch and consent.
+pub fn open_envelope(row: &Destination, private: &[u8], release: &KeyRelease) -> Result<Key32> {
+    let released = row.released.ok_or_else(|| Error::new(Code::TransferState))?;
+    let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
+    let info = aad::key_release(&aad::KeyRelease {
+        transfer: row.transfer,
+        attempt: row.attempt,
+        source: &row.from,
+        destination: &row.to,
+        epoch: released.epoch,
+        root: released.root.as_bytes(),
+        consent_digest: consent.digest.as_bytes(),
+    });
+    let key = hpke::open(private, &release.encapsulated, &info, &[], &release.sealed_key)?;
+    Key32::from_slice(&key)
+}
+
+/// What is here now is what was signed and released: nothing has gone or changed since.
+///
+/// # Errors
+/// [`Code::RootMismatch`] when it is not.
+pub fn check_root(row: &Destination, rows: &[StagedRow], objects: &[StagedObject]) -> Result<()> {
+    let row_entry = |row: &StagedRow| RowEntry {
+        item: row.item,
+        version: row.version,
+        revision: row.revision,
+        digest: row.digest,
+    };
+    let object_entry = |object: &StagedObject| ObjectEntry {
+        object: object.sent.object,
+        chunks: object.sent.chunks,
+        digest: object.sent.digest,
+    };
+    let mut manifest = Manifest {
+        rows: rows.iter().map(row_entry).collect(),
+        objects: objects.iter().map(object_entry).collect(),
+    };
+    if row.released.map(|released| released.root) == Some(manifest.root()?) {
+        Ok(())
+    } else {
+        Err(Error::new(Code::RootMismatch))
+    }
+}
+
+/// Opens the control rows of a release.
+///
+/// # Errors
+/// [`Code::ChunkDamaged`] when they do not open.
+pub fn open_control(row: &Destination, key: &Key32, release: &KeyRelease) -> Result<ControlRows> {
     let header = Route::of_destination(row)?.header(Unit::Control);
     let mut opener = opener(key, &release.control_head, &header)?;
     let mut clear = Vec::new();
@@ -165,11 +192,10 @@ fn open_control(row: &Destination, key: &Key32, release: &KeyRelease) -> Result<
 }
 
 /// One opener a page, each checked against the route this transfer must have.
-pub(super) fn openers(
-    row: &Destination,
-    key: &Key32,
-    pages: &[StagedPage],
-) -> Result<BTreeMap<PageId, Opener>> {
+///
+/// # Errors
+/// [`Code::ChunkDamaged`] when a page is of another route or key.
+pub fn openers(row: &Destination, key: &Key32, pages: &[StagedPage]) -> Result<BTreeMap<PageId, Opener>> {
     let route = Route::of_destination(row)?;
     let one = |page: &StagedPage| {
         let expected: TravelHeader = route.header(Unit::Page(page.page));
@@ -178,7 +204,11 @@ pub(super) fn openers(
     pages.iter().map(one).collect()
 }
 
-fn open_rows(
+/// Opens the headers of staged rows.
+///
+/// # Errors
+/// [`Code::ChunkDamaged`] when one does not open where it stands, or says another row than its frame.
+pub fn open_rows(
     openers: &BTreeMap<PageId, Opener>,
     rows: &[StagedRow],
     subject: SubjectId,
@@ -202,7 +232,7 @@ fn open_header(
 ) -> Result<ItemHeader> {
     let damaged = || Error::new(Code::ChunkDamaged).at("header");
     let opener = openers.get(&row.page).ok_or_else(damaged)?;
-    let chunk = chunk_of(usize::try_from(row.position).map_err(|_| damaged())?)?;
+    let chunk = first_chunk(row.position).ok_or_else(damaged)?;
     let clear =
         opener.open_at(chunk, false, &frame(row.item, row.version, row.revision), &row.sealed_header)?;
     let message = SealedHeader::decode(clear.as_slice()).map_err(|_| damaged())?;
@@ -210,6 +240,7 @@ fn open_header(
     let same = header.item_id == row.item
         && header.version == row.version
         && header.revision == row.revision
+        && header.object_id == row.object
         && header.subject_id == subject;
     if same { Ok(header) } else { Err(damaged()) }
 }

@@ -195,9 +195,7 @@ impl<S: TransferStore> Transfers<S> {
             None => claimed_origin(&signed)?,
         };
         let received = Received::verify(signed, &self.peers.keys(&origin)?.statement)?;
-        if received.statement.transfer != transfer || received.statement.origin != origin {
-            return Err(Error::new(Code::StatementInvalid).at("transfer"));
-        }
+        received.of(transfer, &origin)?;
         match row {
             None => self.invite(received).await.map(drop),
             Some(Row::Source(_)) => self.source_takes_in(transfer, received).await,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Transfers;
-use super::streams::{Route, row_digest};
+use super::streams::{Route, page_digest, row_digest};
 use crate::convert;
 
 /// Rows a page may have at most, whatever the source says.
@@ -21,10 +21,38 @@ const MOST_ROWS: usize = 2_000;
 const OBJECTS_LOOK: Duration = Duration::from_millis(100);
 
 /// A page as it came, its digests checked.
-pub(super) struct Page {
-    head: Head,
-    rows: Vec<StagedRow>,
-    end: PageEnd,
+pub struct Page {
+    /// Its head.
+    pub head: Head,
+    /// Its rows.
+    pub rows: Vec<StagedRow>,
+    /// Its end.
+    pub end: PageEnd,
+}
+
+/// A page that arrives, message by message.
+#[derive(Default)]
+pub struct ArrivingPage {
+    head: Option<HeadMessage>,
+    rows: Vec<TravelRow>,
+}
+
+impl ArrivingPage {
+    /// The next message; the page when it was the last one.
+    ///
+    /// # Errors
+    /// [`Code::ChunkDamaged`] for a message out of order, too many rows, and what [`checked_page`] refuses.
+    pub fn take_in(&mut self, part: Option<Part>, route: &Route) -> Result<Option<Page>> {
+        match part {
+            Some(Part::Head(part)) if self.head.is_none() => self.head = Some(part),
+            Some(Part::Rows(part)) if self.head.is_some() && self.rows.len() <= MOST_ROWS => {
+                self.rows.extend(part.rows);
+            }
+            Some(Part::End(end)) => return checked_page(route, self.head.take(), &self.rows, end).map(Some),
+            _ => return Err(damaged("order")),
+        }
+        Ok(None)
+    }
 }
 
 impl<S: TransferStore> Transfers<S> {
@@ -152,13 +180,10 @@ impl<S: TransferStore> Transfers<S> {
         let answer = self.peers.client(&row.from)?.pull_page(request).await;
         self.ctx.faults.after("peer.pull_page");
         let mut stream = answer.map_err(|status| convert::peer_error(&status))?.into_inner();
-        let (mut head, mut rows) = (None, Vec::new());
+        let (route, mut arriving) = (Route::of_destination(row)?, ArrivingPage::default());
         while let Some(message) = stream.message().await.map_err(|status| convert::peer_error(&status))? {
-            match message.part {
-                Some(Part::Head(part)) if head.is_none() => head = Some(part),
-                Some(Part::Rows(part)) if head.is_some() && rows.len() <= MOST_ROWS => rows.extend(part.rows),
-                Some(Part::End(end)) => return checked_page(&Route::of_destination(row)?, head, &rows, end),
-                _ => return Err(damaged("order")),
+            if let Some(page) = arriving.take_in(message.part, &route)? {
+                return Ok(page);
             }
         }
         Err(damaged("cut"))
@@ -186,6 +211,9 @@ fn checked_page(route: &Route, head: Option<HeadMessage>, rows: &[TravelRow], en
     let head = head.ok_or_else(|| damaged("head"))?;
     if usize::try_from(end.rows).ok() != Some(rows.len()) {
         return Err(damaged("count"));
+    }
+    if end.digest.as_ref() != page_digest(rows, end.cursor, end.revision).as_slice() {
+        return Err(damaged("page"));
     }
     let head =
         Head { header: head.header.to_vec(), salt: head.salt.to_vec(), commitment: head.commitment.to_vec() };

@@ -1,7 +1,6 @@
 //! Destination: pulling objects, a few side by side, straight into the object store.
 
 use bytes::Bytes;
-use domicile_crypto::hash::sha256_parts;
 use domicile_crypto::sha256;
 use domicile_crypto::travel::Unit;
 use domicile_objects::ObjectName;
@@ -12,20 +11,20 @@ use domicile_proto::transfer::v1::{
 use domicile_transfer_protocol::release::Head;
 use domicile_transfer_protocol::rows::{SentObject, StagedObject};
 use domicile_transfer_protocol::{Destination, Digest, TransferStore};
-use domicile_types::{Code, Error, ObjectId, Result};
+use domicile_types::{Code, ObjectId, Result};
 use futures::stream::{self, StreamExt as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Streaming;
 
 use super::pace::Pace;
 use super::pull::damaged;
-use super::streams::Route;
+use super::streams::{Route, object_digest};
 use super::{Transfers, parallel};
 use crate::convert;
 
 /// What came of an object besides its chunks.
 #[derive(Default)]
-struct Arriving {
+pub struct ArrivingObject {
     head: Option<HeadMessage>,
     digests: Vec<[u8; 32]>,
     end: Option<ObjectEnd>,
@@ -60,18 +59,19 @@ impl<S: TransferStore> Transfers<S> {
         // Each stream has a salt of its own and so a file of its own: two pulls of one object, by processes
         // of which one does not know yet that it lost the lease, are not in each other's way.
         let name = ObjectName::staging(row.transfer, object, &head.salt);
-        let arriving = Arc::new(Mutex::new(Arriving { head: Some(head), ..Arriving::default() }));
+        let arriving = Arc::new(Mutex::new(ArrivingObject::new(head)));
         self.objects
             .create(&name, chunks(stream, Arc::clone(&arriving), self.pace(&row.from)).boxed())
             .await?;
         let arrived = std::mem::take(&mut *arriving.lock().unwrap_or_else(PoisonError::into_inner));
         self.ctx.faults.hit("object.before_stage");
-        let staged = staged(object, arrived)?;
-        let expected = Route::of_destination(row)?.header(Unit::Object(object)).encode();
-        if staged.head.header != expected {
-            self.objects.delete(&name).await?;
-            return Err(damaged("route"));
-        }
+        let staged = match arrived.staged(object, &Route::of_destination(row)?) {
+            Ok(staged) => staged,
+            Err(error) => {
+                self.objects.delete(&name).await?;
+                return Err(error);
+            }
+        };
         // A transfer that has ended meanwhile must leave no file behind.
         if let Err(error) = self.store.stage_object(row.transfer, staged).await {
             // Unless the commit's answer was lost: then what no row names is swept with the next pull.
@@ -98,7 +98,7 @@ async fn first(stream: &mut Streaming<PullObjectResponse>) -> Result<HeadMessage
 /// the stream is cut or does not add up, so that the store keeps nothing.
 fn chunks(
     stream: Streaming<PullObjectResponse>,
-    arriving: Arc<Mutex<Arriving>>,
+    arriving: Arc<Mutex<ArrivingObject>>,
     pace: Arc<Pace>,
 ) -> impl futures::Stream<Item = Result<Bytes>> + Send {
     stream::try_unfold((stream, arriving, pace), |(mut stream, arriving, pace)| async move {
@@ -111,17 +111,25 @@ fn chunks(
     })
 }
 
-impl Arriving {
-    /// A chunk; `None` at the end.
-    fn take_in(&mut self, part: Part) -> Result<Option<Bytes>> {
+impl ArrivingObject {
+    /// An object whose head has come.
+    #[must_use]
+    pub fn new(head: HeadMessage) -> Self {
+        Self { head: Some(head), ..Self::default() }
+    }
+
+    /// The next message: a chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Code::ChunkDamaged`] for a message out of order, and for an end that does not fit what came.
+    pub fn take_in(&mut self, part: Part) -> Result<Option<Bytes>> {
         match part {
             Part::Chunk(chunk) if self.head.is_some() => {
                 self.digests.push(sha256(&chunk));
                 Ok(Some(chunk))
             }
             Part::End(end) if self.head.is_some() => {
-                let parts: Vec<&[u8]> = self.digests.iter().map(<[u8; 32]>::as_slice).collect();
-                let whole = end.digest.as_ref() == sha256_parts(&parts).as_slice()
+                let whole = end.digest.as_ref() == object_digest(&self.digests, end.length).as_slice()
                     && usize::try_from(end.chunks).ok() == Some(self.digests.len());
                 self.end = Some(end);
                 if whole { Ok(None) } else { Err(damaged("object")) }
@@ -129,23 +137,28 @@ impl Arriving {
             _ => Err(damaged("order")),
         }
     }
-}
 
-fn staged(object: ObjectId, arrived: Arriving) -> Result<StagedObject> {
-    let (Some(head), Some(end)) = (arrived.head, arrived.end) else {
-        return Err(Error::new(Code::ChunkDamaged).at("cut"));
-    };
-    Ok(StagedObject {
-        sent: SentObject {
-            object,
-            chunks: end.chunks,
-            digest: Digest::from_slice(&end.digest).ok_or_else(|| damaged("digest"))?,
-            length: end.length,
-        },
-        head: Head {
-            header: head.header.to_vec(),
-            salt: head.salt.to_vec(),
-            commitment: head.commitment.to_vec(),
-        },
-    })
+    /// The object as it is staged, once its end has come.
+    ///
+    /// # Errors
+    /// [`Code::ChunkDamaged`] when it was cut, or is not of this route.
+    pub fn staged(self, object: ObjectId, route: &Route) -> Result<StagedObject> {
+        let (Some(head), Some(end)) = (self.head, self.end) else { return Err(damaged("cut")) };
+        if head.header != route.header(Unit::Object(object)).encode() {
+            return Err(damaged("route"));
+        }
+        Ok(StagedObject {
+            sent: SentObject {
+                object,
+                chunks: end.chunks,
+                digest: Digest::from_slice(&end.digest).ok_or_else(|| damaged("digest"))?,
+                length: end.length,
+            },
+            head: Head {
+                header: head.header.to_vec(),
+                salt: head.salt.to_vec(),
+                commitment: head.commitment.to_vec(),
+            },
+        })
+    }
 }

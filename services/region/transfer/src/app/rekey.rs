@@ -16,8 +16,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::adopt::openers;
-use super::send::chunk_of;
-use super::streams::{Route, frame, opener};
+use super::streams::{Route, first_chunk, frame, opener};
 use super::work::apart;
 use super::{Transfers, parallel};
 
@@ -242,9 +241,13 @@ impl<S: TransferStore> Transfers<S> {
 }
 
 /// Fresh record keys and their versions, one a practice.
-type RecordKeys = BTreeMap<Option<PracticeId>, (u32, Key32)>;
+pub type RecordKeys = BTreeMap<Option<PracticeId>, (u32, Key32)>;
 
-fn seal_again(
+/// Opens a payload as it travelled and seals it under this region's own key.
+///
+/// # Errors
+/// [`Code::ChunkDamaged`] when it does not open where it stands.
+pub fn seal_again(
     ctx: &Ctx,
     region: &RegionId,
     openers: &BTreeMap<PageId, Opener>,
@@ -254,7 +257,7 @@ fn seal_again(
     let TravellingRow { mut header, staged } = travelling;
     let damaged = || Error::new(Code::ChunkDamaged).at("payload");
     let opener = openers.get(&staged.page).ok_or_else(damaged)?;
-    let chunk = chunk_of(usize::try_from(staged.position).map_err(|_| damaged())?)? + 1;
+    let chunk = first_chunk(staged.position).ok_or_else(damaged)? + 1;
     let frame = frame(staged.item, staged.version, staged.revision);
     let payload = opener.open_at(chunk, staged.last, &frame, &staged.sealed_payload)?;
     let key = keys.get(&header.practice_id);

@@ -11,7 +11,7 @@ use domicile_transfer_protocol::rows::{ConsentEventRow, ControlRows, SecretRow};
 use domicile_transfer_protocol::source::ReleaseInputs;
 use domicile_transfer_protocol::store::Driver;
 use domicile_transfer_protocol::{Digest, Source, SourceFacts, State, TransferStore};
-use domicile_types::{Code, Error, RegionId, Result, Role, SubjectId, Timestamp, TransferId};
+use domicile_types::{Code, Ctx, Error, RegionId, Result, Role, SubjectId, Timestamp, TransferId};
 
 use super::Transfers;
 use super::streams::{Route, stored_head};
@@ -112,35 +112,15 @@ impl<S: TransferStore> Transfers<S> {
 
     async fn seal_release(&self, row: &Source, control: &ControlRows) -> Result<KeyRelease> {
         let key = self.travel_key(row.transfer).await?;
-        let staged = row.staged.as_ref().ok_or_else(|| Error::new(Code::TransferState))?;
-        let public = row.hpke_public.as_ref().ok_or_else(|| Error::new(Code::TransferState))?;
-        let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
-        let facts = self.store.epoch(row.subject).await?;
-        let info = aad::key_release(&aad::KeyRelease {
-            transfer: row.transfer,
-            attempt: row.attempt,
-            source: &row.from,
-            destination: &row.to,
-            epoch: facts.saturating_add(1),
-            root: staged.root.as_bytes(),
-            consent_digest: consent.digest.as_bytes(),
-        });
-        let (encapsulated, sealed_key) = hpke::seal(public, &info, &[], key.expose())?;
-        let header = Route::of_source(row)?.header(Unit::Control);
-        let (mut sealer, head) = Sealer::new(&key, &header, &self.ctx)?;
-        let clear = serde_json::to_vec(control).map_err(|cause| Error::new(Code::Internal).because(cause))?;
-        let pieces: Vec<&[u8]> = clear.chunks(CONTROL_PIECE).collect();
-        let mut control_chunks = Vec::with_capacity(pieces.len());
-        for (index, piece) in pieces.iter().enumerate() {
-            control_chunks.push(Chunk(sealer.seal_next(piece, &[], index + 1 == pieces.len())?));
-        }
-        Ok(KeyRelease { encapsulated, sealed_key, control_head: stored_head(&head), control_chunks })
+        let epoch = self.store.epoch(row.subject).await?.saturating_add(1);
+        seal_release(&self.ctx, row, &key, epoch, control)
     }
 
     /// The sealed key release, to the destination alone, once Released stands.
     ///
     /// # Errors
-    /// [`Code::NotFound`] for anybody but the destination; [`Code::AttemptStale`]; [`Code::TransferState`].
+    /// [`Code::NotFound`] for anybody but the destination; [`Code::AttemptStale`]; [`Code::TransferState`];
+    /// [`Code::ContentDamaged`] when what is stored is none any more.
     pub async fn key_release(
         &self,
         from: &RegionId,
@@ -156,10 +136,47 @@ impl<S: TransferStore> Transfers<S> {
         }
         let kept = self.store.key_release(transfer).await?;
         let kept = kept.ok_or_else(|| Error::new(Code::TransferState).at(row.state.as_str()))?;
+        // The parser's own words could quote it: they are dropped.
         let release: KeyRelease =
-            serde_json::from_slice(&kept).map_err(|cause| Error::new(Code::Internal).because(cause))?;
+            serde_json::from_slice(&kept).map_err(|_| Error::new(Code::ContentDamaged).at("key release"))?;
         Ok(convert::key_release(release))
     }
+}
+
+/// Seals the travel key for the destination's key of this attempt, and the control rows under it.
+///
+/// # Errors
+/// [`Code::TransferState`] before the destination has staged; [`Code::ConsentMissing`]; [`Code::KeyDenied`] when
+/// the destination's key is none.
+pub fn seal_release(
+    ctx: &Ctx,
+    row: &Source,
+    key: &Key32,
+    epoch: u64,
+    control: &ControlRows,
+) -> Result<KeyRelease> {
+    let staged = row.staged.as_ref().ok_or_else(|| Error::new(Code::TransferState))?;
+    let public = row.hpke_public.as_ref().ok_or_else(|| Error::new(Code::TransferState))?;
+    let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
+    let info = aad::key_release(&aad::KeyRelease {
+        transfer: row.transfer,
+        attempt: row.attempt,
+        source: &row.from,
+        destination: &row.to,
+        epoch,
+        root: staged.root.as_bytes(),
+        consent_digest: consent.digest.as_bytes(),
+    });
+    let (encapsulated, sealed_key) = hpke::seal(public, &info, &[], key.expose())?;
+    let header = Route::of_source(row)?.header(Unit::Control);
+    let (mut sealer, head) = Sealer::new(key, &header, ctx)?;
+    let clear = serde_json::to_vec(control).map_err(|cause| Error::new(Code::Internal).because(cause))?;
+    let pieces: Vec<&[u8]> = clear.chunks(CONTROL_PIECE).collect();
+    let mut control_chunks = Vec::with_capacity(pieces.len());
+    for (index, piece) in pieces.iter().enumerate() {
+        control_chunks.push(Chunk(sealer.seal_next(piece, &[], index + 1 == pieces.len())?));
+    }
+    Ok(KeyRelease { encapsulated, sealed_key, control_head: stored_head(&head), control_chunks })
 }
 
 /// The consent as it stands once the transfer is complete: in the new home it is used, not open.

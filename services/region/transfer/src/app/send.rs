@@ -11,7 +11,7 @@ use domicile_types::{Code, Ctx, Error, ItemHeader, ItemId, PageId, RegionId, Res
 use prost::Message as _;
 
 use super::Transfers;
-use super::streams::{Route, frame, opener, row_digest, stored_head};
+use super::streams::{Route, first_chunk, frame, opener, row_digest, stored_head};
 use super::work::apart;
 use crate::convert;
 
@@ -47,10 +47,15 @@ pub struct PageWanted {
 pub(super) const MOST_NAMED: usize = 50;
 
 /// A row with the key its payload is sealed under.
-struct Keyed {
-    row: FeedRow,
-    key: Key32,
+pub struct Keyed {
+    /// The row.
+    pub row: FeedRow,
+    /// The record key.
+    pub key: Key32,
 }
+
+/// A page's head, its rows, and what is stored of them.
+pub type SealedPage = (TravelHead, Vec<TravelRow>, Vec<SentRow>);
 
 impl<S: TransferStore> Transfers<S> {
     /// The source row of a transfer towards the asking region, in the attempt it names.
@@ -142,13 +147,17 @@ impl<S: TransferStore> Transfers<S> {
     }
 }
 
-fn seal_page(
+/// Opens stored rows and seals them for the way.
+///
+/// # Errors
+/// [`Code::ContentDamaged`] when a stored row does not open.
+pub fn seal_page(
     ctx: &Ctx,
     region: &RegionId,
     key: &Key32,
     header: &domicile_crypto::travel::TravelHeader,
     rows: &[Keyed],
-) -> Result<(TravelHead, Vec<TravelRow>, Vec<SentRow>)> {
+) -> Result<SealedPage> {
     let (mut sealer, head) = Sealer::new(key, header, ctx)?;
     let check = opener(key, &stored_head(&head), header)?;
     let mut out = Vec::with_capacity(rows.len());
@@ -161,7 +170,9 @@ fn seal_page(
         let last = position + 1 == rows.len();
         let sealed_header = sealer.seal_next(&clear, &frame, false)?;
         let sealed_payload = sealer.seal_next(&payload, &frame, last)?;
-        let chunk = chunk_of(position)?;
+        let too_large = || Error::new(Code::TooLarge).at("page");
+        let place = u32::try_from(position).ok().and_then(first_chunk);
+        let chunk = place.ok_or_else(too_large)?;
         // What was sealed is opened again: a faulty seal must not be found at the destination.
         let same = check.open_at(chunk, false, &frame, &sealed_header)?.as_slice() == clear
             && check.open_at(chunk + 1, last, &frame, &sealed_payload)?.as_slice() == payload.as_slice();
@@ -188,14 +199,6 @@ fn seal_page(
         });
     }
     Ok((head, out, sent))
-}
-
-/// The first chunk of the row at a position.
-pub(super) fn chunk_of(position: usize) -> Result<u32> {
-    u32::try_from(position)
-        .ok()
-        .and_then(|position| position.checked_mul(2))
-        .ok_or_else(|| Error::new(Code::TooLarge).at("page"))
 }
 
 fn travel_header(header: &ItemHeader) -> Vec<u8> {

@@ -1,7 +1,6 @@
 //! Source: objects, chunk by chunk, sealed for the way.
 
 use bytes::Bytes;
-use domicile_crypto::hash::sha256_parts;
 use domicile_crypto::object::{ObjectOpener, ObjectPlace, SEALED_CHUNK, sealed_offset};
 use domicile_crypto::sha256;
 use domicile_crypto::travel::{Sealer, TravelHead, Unit};
@@ -12,7 +11,7 @@ use domicile_types::{Code, Error, ObjectId, RegionId, Result, TransferId};
 use tokio::sync::mpsc;
 
 use super::Transfers;
-use super::streams::Route;
+use super::streams::{Route, object_digest};
 
 /// Chunks between two looks at whether the consent still stands.
 const CHUNKS_BETWEEN_CHECKS: u32 = 8;
@@ -89,11 +88,10 @@ impl<S: TransferStore> Transfers<S> {
             drop(turn);
             out.send(Ok(ObjectPart::Chunk(chunk.into()))).await.map_err(|_| gone())?;
         }
-        let parts: Vec<&[u8]> = digests.iter().map(<[u8; 32]>::as_slice).collect();
         let sent = SentObject {
             object: object.object,
             chunks: object.chunks,
-            digest: Digest(sha256_parts(&parts)),
+            digest: Digest(object_digest(&digests, object.length)),
             length: object.length,
         };
         self.store.record_sent_object(row.transfer, sent).await?;

@@ -1,7 +1,9 @@
 //! Travel streams of this region's transfers: headers, keys, row chunks.
 
+use domicile_crypto::hash::sha256_parts;
 use domicile_crypto::travel::{Opener, TravelHead, TravelHeader, Unit};
-use domicile_crypto::{Key32, TransferKey};
+use domicile_crypto::{Key32, TransferKey, sha256};
+use domicile_proto::transfer::v1::TravelRow;
 use domicile_transfer_protocol::release::Head;
 use domicile_transfer_protocol::{Destination, Source, TransferStore};
 use domicile_types::{Code, ConsentId, Error, ItemId, RegionId, Result, TransferId};
@@ -10,7 +12,7 @@ use super::Transfers;
 
 /// What a travel header says besides its unit, the same for every stream of an attempt.
 #[derive(Clone)]
-pub(super) struct Route {
+pub struct Route {
     transfer: TransferId,
     attempt: u64,
     source: RegionId,
@@ -21,7 +23,10 @@ pub(super) struct Route {
 
 impl Route {
     /// The route of a source row.
-    pub(super) fn of_source(row: &Source) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Code::ConsentMissing`] before the client has consented.
+    pub fn of_source(row: &Source) -> Result<Self> {
         let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
         Ok(Self {
             transfer: row.transfer,
@@ -34,7 +39,10 @@ impl Route {
     }
 
     /// The route of a destination row.
-    pub(super) fn of_destination(row: &Destination) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Code::ConsentMissing`] before the source's Consented is here.
+    pub fn of_destination(row: &Destination) -> Result<Self> {
         let consent = row.consent.as_ref().ok_or_else(|| Error::new(Code::ConsentMissing))?;
         Ok(Self {
             transfer: row.transfer,
@@ -47,7 +55,8 @@ impl Route {
     }
 
     /// The header of one stream.
-    pub(super) fn header(&self, unit: Unit) -> TravelHeader {
+    #[must_use]
+    pub fn header(&self, unit: Unit) -> TravelHeader {
         TravelHeader {
             transfer: self.transfer,
             attempt: self.attempt,
@@ -69,10 +78,44 @@ pub(super) fn frame(item: ItemId, version: u32, revision: u64) -> Vec<u8> {
     bytes
 }
 
+/// The first chunk of the row at a position of a page; `None` past the last one a stream can have.
+pub(super) fn first_chunk(position: u32) -> Option<u32> {
+    position.checked_mul(2)
+}
+
 /// SHA-256 over a row's two sealed chunks, each behind its length: no byte can change sides unseen.
-pub(super) fn row_digest(header: &[u8], payload: &[u8]) -> [u8; 32] {
+#[must_use]
+pub fn row_digest(header: &[u8], payload: &[u8]) -> [u8; 32] {
     let length = |part: &[u8]| (part.len() as u64).to_be_bytes();
-    domicile_crypto::hash::sha256_parts(&[&length(header), header, &length(payload), payload])
+    sha256_parts(&[&length(header), header, &length(payload), payload])
+}
+
+/// SHA-256 over what stands in clear in a page, each field of fixed length or behind its length: what no
+/// seal shows before adoption (which object a row names, how far the page goes) does not arrive changed.
+#[must_use]
+pub fn page_digest(rows: &[TravelRow], cursor: u64, revision: u64) -> [u8; 32] {
+    let mut clear = b"domicile/page/1".to_vec();
+    for row in rows {
+        for field in [&row.item_id, &row.digest, &row.object_id] {
+            clear.extend_from_slice(&(field.len() as u64).to_be_bytes());
+            clear.extend_from_slice(field);
+        }
+        clear.extend_from_slice(&row.version.to_be_bytes());
+        clear.extend_from_slice(&row.revision.to_be_bytes());
+        clear.push(u8::from(row.last));
+    }
+    for number in [rows.len() as u64, cursor, revision] {
+        clear.extend_from_slice(&number.to_be_bytes());
+    }
+    sha256(&clear)
+}
+
+/// SHA-256 over the digests of an object's sealed chunks and the length of its content.
+#[must_use]
+pub fn object_digest(chunks: &[[u8; 32]], length: u64) -> [u8; 32] {
+    let length = length.to_be_bytes();
+    let parts: Vec<&[u8]> = chunks.iter().map(<[u8; 32]>::as_slice).chain([length.as_slice()]).collect();
+    sha256_parts(&parts)
 }
 
 /// A head as stored.

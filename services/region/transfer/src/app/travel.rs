@@ -9,8 +9,7 @@ use domicile_transfer_protocol::{Destination, TransferStore};
 use domicile_types::{Code, Error, ObjectId, Result, TransferId};
 
 use super::Transfers;
-use super::send::chunk_of;
-use super::streams::{Route, frame, opener};
+use super::streams::{Route, first_chunk, frame, opener};
 
 /// Bytes of a travel chunk in a staged object.
 const TRAVEL_CHUNK: u64 = (domicile_crypto::object::CHUNK + domicile_crypto::travel::OVERHEAD) as u64;
@@ -30,7 +29,7 @@ impl<S: TransferStore> Transfers<S> {
         let key = self.travel_key(transfer).await?;
         let opener = opener(&key, head, &route.header(Unit::Page(row.page)))?;
         let damaged = || Error::new(Code::ChunkDamaged).at("payload");
-        let chunk = chunk_of(usize::try_from(row.position).map_err(|_| damaged())?)? + 1;
+        let chunk = first_chunk(row.position).ok_or_else(damaged)? + 1;
         opener.open_at(chunk, row.last, &frame(row.item, row.version, row.revision), &row.sealed_payload)
     }
 

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{calling_region, parse, status};
+use crate::app::streams::page_digest;
 use crate::app::{Invitation, ObjectPart, PageWanted, SentPage, Transfers};
 use crate::convert;
 
@@ -120,9 +121,13 @@ fn travel_head(head: domicile_crypto::travel::TravelHead) -> pb::TravelHead {
     }
 }
 
-fn page_parts(page: SentPage) -> Vec<pb::PullPageResponse> {
+/// A page as it leaves, in messages.
+#[must_use]
+pub fn page_parts(page: SentPage) -> Vec<pb::PullPageResponse> {
     use pb::pull_page_response::Part;
     let count = u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
+    let digest = page_digest(&page.rows, page.cursor, page.revision);
+    let digest = convert::bytes(&digest);
     let mut parts = vec![Part::Head(travel_head(page.head))];
     let (mut some, mut size) = (Vec::new(), 0);
     for row in page.rows {
@@ -136,7 +141,7 @@ fn page_parts(page: SentPage) -> Vec<pb::PullPageResponse> {
     if !some.is_empty() {
         parts.push(Part::Rows(pb::TravelRows { rows: some }));
     }
-    parts.push(Part::End(pb::PageEnd { cursor: page.cursor, revision: page.revision, rows: count }));
+    parts.push(Part::End(pb::PageEnd { cursor: page.cursor, revision: page.revision, rows: count, digest }));
     parts.into_iter().map(|part| pb::PullPageResponse { part: Some(part) }).collect()
 }
 
