@@ -7,6 +7,7 @@ mod peers;
 mod requests;
 mod resources;
 mod settings;
+mod stored;
 mod table;
 mod tampering;
 mod words;
