@@ -170,7 +170,7 @@ impl Story {
         };
         match by {
             By::Source => {
-                self.destination = Some(told.at_destination(&self.from.public(), signed).expect("follows"))
+                self.destination = Some(told.at_destination(&self.from.public(), signed).expect("follows"));
             }
             By::Destination => self.source = told.at_source(&self.to.public(), signed).expect("follows"),
         }

@@ -70,10 +70,10 @@ fn every_byte_of_its_parts_with_the_digest_made_to_fit() {
         wrong
     };
     every(&head.header, |how, wrong| {
-        refused("control header", how, with(&|it| it.control_head.header = wrong.clone()))
+        refused("control header", how, with(&|it| it.control_head.header = wrong.clone()));
     });
     every(&head.salt, |how, wrong| {
-        refused("control salt", how, with(&|it| it.control_head.salt = wrong.clone()))
+        refused("control salt", how, with(&|it| it.control_head.salt = wrong.clone()));
     });
     every(&head.commitment, |how, wrong| {
         refused("control commitment", how, with(&|it| it.control_head.commitment = wrong.clone()));
@@ -155,7 +155,7 @@ fn every_byte_of_what_the_envelope_is_bound_to() {
         refused("consent", row);
     }
     numbers(world.destination.attempt, 8, |_, attempt| {
-        refused("attempt", Destination { attempt, ..world.destination.clone() })
+        refused("attempt", Destination { attempt, ..world.destination.clone() });
     });
     numbers(2, 8, |_, epoch| {
         let mut row = world.destination.clone();

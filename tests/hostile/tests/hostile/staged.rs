@@ -97,7 +97,7 @@ fn every_byte_of_staged_pages_and_objects() {
         head
     };
     every(&page.head.header, |how, wrong| {
-        wrong_page("header", how, with(&|head| head.header = wrong.clone()))
+        wrong_page("header", how, with(&|head| head.header = wrong.clone()));
     });
     every(&page.head.salt, |how, wrong| wrong_page("salt", how, with(&|head| head.salt = wrong.clone())));
     every(&page.head.commitment, |how, wrong| {

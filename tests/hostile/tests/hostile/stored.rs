@@ -136,7 +136,7 @@ fn every_byte_of_a_sealed_object() {
     let small = seal(&[&[3; 100]], &place);
     open(&place, 0, 1, &small[0]).unwrap();
     every(&small[0], |how, wrong| {
-        tally.refused("stored object, 100 bytes", how, open(&place, 0, 1, &wrong), DAMAGED)
+        tally.refused("stored object, 100 bytes", how, open(&place, 0, 1, &wrong), DAMAGED);
     });
     for (what, other) in places(&place) {
         tally.refused("stored object, 100 bytes", what, open(&other, 0, 1, &small[0]), DAMAGED);

@@ -181,9 +181,8 @@ fn every_byte_of_a_chunk_with_the_digest_made_to_fit() {
 #[test]
 fn pages_of_somewhere_else() {
     let (world, other, mut tally) = (World::new(1), World::new(2), Tally::default());
-    for (what, page) in [("another client's page", wire(&other.page))] {
-        tally.refused(what, "swapped", world.read_page(&page), DAMAGED);
-        tally.refused(what, "swapped", other.read_page(&wire(&world.page)), DAMAGED);
+    for (reader, page) in [(&world, &other.page), (&other, &world.page)] {
+        tally.refused("another client's page", "swapped", reader.read_page(&wire(page)), DAMAGED);
     }
     // Sealed under the very key, so that nothing but the header tells them apart.
     let own = world.route().header(Unit::Page(world.rows[0].page));
