@@ -87,8 +87,8 @@ impl Binds {
     }
 
     /// As [`Binds::visible`], and the item's newest version is visible too: an item withdrawn from a
-    /// reader takes its earlier versions along. `IS TRUE` leaves the planner the index over newest items alone: on
-    /// tables without statistics it would go through the record for each row.
+    /// reader takes its earlier versions along. `IS TRUE` leaves the planner the index over newest items alone, and
+    /// `OR` leaves it no join: on tables without statistics it would go through the record for each row.
     pub(crate) fn visible_version(&mut self, reader: Reader, alias: &str) -> String {
         let row = self.visible(reader, alias);
         if reader == Reader::Whole {
@@ -96,8 +96,8 @@ impl Binds {
         }
         let newest = self.visible(reader, "newest");
         format!(
-            "{row} AND EXISTS (SELECT 1 FROM item newest WHERE newest.item_id = {alias}.item_id AND newest.current \
-             AND (newest.subject_id = $1) IS TRUE AND {newest})"
+            "{row} AND ({alias}.current OR EXISTS (SELECT 1 FROM item newest \
+             WHERE newest.item_id = {alias}.item_id AND newest.current AND (newest.subject_id = $1) IS TRUE AND {newest}))"
         )
     }
 }

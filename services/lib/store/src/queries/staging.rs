@@ -468,30 +468,45 @@ pub async fn rekey(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: Vec<
         return Ok(());
     }
     match tx.backend() {
-        Backend::Postgres => rekey_together(tx, transfer, subject, rows).await,
+        Backend::Postgres => {
+            by_keys(tx).await?;
+            let mut rows = rows.into_iter();
+            loop {
+                let together: Vec<_> = rows.by_ref().take(TOGETHER).collect();
+                if together.is_empty() {
+                    return Ok(());
+                }
+                rekey_together(tx, transfer, subject, together).await?;
+            }
+        }
         Backend::Sqlite => rekey_each(tx, transfer, subject, rows).await,
     }
 }
 
+/// Rows of one statement. A table that was empty when its statistics were made is taken for empty: the planner then
+/// compares every row it has with every one of these.
+const TOGETHER: usize = 250;
+
 /// Two statements for all rows. `IS TRUE` leaves the planner no index but the one over the items' ids: freshly
-/// filled tables have no statistics, and it would take one over the whole transfer or record. One by one, even
-/// inside the database, each row would set up the policies anew, which takes as long as the update itself.
+/// filled tables have no statistics, and it would take one over the whole transfer or record. `ANY` leaves it no more
+/// rows to compare than were named. One by one, even inside the database, each row would set up the policies
+/// anew, which takes as long as the update itself.
 async fn rekey_together(
     tx: &Tx,
     transfer: TransferId,
     subject: SubjectId,
     rows: Vec<RekeyedRow>,
 ) -> Result<()> {
-    by_keys(tx).await?;
     let travelled = "DELETE FROM staged_row s USING UNNEST($2::uuid[], $3::bigint[]) AS r(item_id, version) \
-                WHERE (s.transfer_id = $1) IS TRUE AND s.item_id = r.item_id AND s.version = r.version";
+                WHERE (s.transfer_id = $1) IS TRUE AND s.item_id = ANY($2::uuid[]) \
+                AND s.item_id = r.item_id AND s.version = r.version";
     let mut values = values![transfer];
     values.extend(bulk::arrays(rows.iter().map(|row| [row.item.bind(), row.version.bind()]).collect())?);
     tx.execute(travelled, values).await?;
     let update = "UPDATE item i SET key_version = r.key_version, digest = r.digest, sealed = r.sealed \
                 FROM UNNEST($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[]) \
                 AS r(item_id, version, key_version, digest, sealed) \
-                WHERE (i.subject_id = $1) IS TRUE AND i.item_id = r.item_id AND i.version = r.version \
+                WHERE (i.subject_id = $1) IS TRUE AND i.item_id = ANY($2::uuid[]) AND i.item_id = r.item_id AND i.version = r.version \
                 AND i.sealed IS NULL";
     let bound = |row: RekeyedRow| {
         [row.item.bind(), row.version.bind(), row.key_version.bind(), row.digest.0.bind(), row.sealed.bind()]
