@@ -160,8 +160,44 @@ async fn is_killed_at_random_moments(backend: Backend) -> Outcome<()> {
     Ok(())
 }
 
+/// A source restored from a backup made before the record left would be a second home.
+async fn an_older_backup_is_not_served() -> Outcome<()> {
+    let (mut world, practice) = world(Backend::Sqlite).await?;
+    let case = case(&world, &practice, "restored").await?;
+    let (data, backup) = (world.home("eu").join("data.db"), world.home("eu").join("older.db"));
+    world.stop("eu").await?;
+    std::fs::copy(&data, &backup)?;
+    world.restart("eu").await?;
+    let moving = case.patient.ask("ca").await?;
+    case.patient.consent(&moving).await?;
+    closed(&world, &practice, &case, &moving.id).await?;
+
+    world.stop("eu").await?;
+    let newest = world.home("eu").join("newest.db");
+    std::fs::rename(&data, &newest)?;
+    std::fs::rename(&backup, &data)?;
+    world.begin("eu")?;
+    world.ended("eu").await?;
+    assert!(world.log("eu")?.contains(Code::DatabaseSetBack.as_str()), "{}", tail(&world, "eu"));
+
+    // What SQLite noted beside the older file does not belong to the newest.
+    for beside in ["data.db-wal", "data.db-shm"] {
+        std::fs::remove_file(world.home("eu").join(beside)).ok();
+    }
+    std::fs::rename(&newest, &data)?;
+    world.restart("eu").await?;
+    let refused = write(&practice.home, &case.patient.subject, "late").await.unwrap_err();
+    assert_eq!(refused.code(), Code::RecordMoved);
+    Ok(())
+}
+
 mod on_sqlite {
     use super::*;
+
+    #[tokio::test]
+    async fn a_region_restored_from_an_older_backup_does_not_serve() {
+        an_older_backup_is_not_served().await.unwrap();
+    }
 
     #[tokio::test]
     async fn the_source_dies_at_every_point() {

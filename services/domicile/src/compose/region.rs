@@ -53,6 +53,7 @@ pub(crate) async fn serve(
     let hold = foundation.settings.transfer.key_hold;
     let replica = Replica::join(foundation.store.clone(), Arc::clone(&foundation.keyring), hold).await?;
     let services = services(&foundation, &net, &replica).await?;
+    services.sequencer.goes_on().await?;
     let settings = &foundation.settings;
     let people = listen(&net, settings.people.listen, "people.listen").await?;
     let peers = listen(&net, settings.peers.listen, "peers.listen").await?;

@@ -145,4 +145,5 @@ codes! {
     ObjectStoreDenied = "DOM-OBJECT-004", FailedPrecondition, "The object store refuses this request.", "Check the bucket, its policy and the region's credentials.";
     AuditUnavailable = "DOM-AUDIT-001", Unavailable, "The audit log cannot be written, so the request was refused.", "Try again in a moment; nothing was changed or shown.";
     AuditCorrupt = "DOM-AUDIT-002", DataLoss, "The audit log does not verify.", "Export the bundle and run `domicile audit verify`; keep the database as it is.";
+    DatabaseSetBack = "DOM-AUDIT-003", DataLoss, "The database does not go on from what this region last signed: it was restored from an older backup, or changed.", "Bring back the newest backup and replay its log; until then the region serves nothing.";
 }

@@ -76,7 +76,10 @@ impl When {
 
 /// Named points at which tests break things. In a release build [`Faults::hit`] is empty.
 #[derive(Clone, Default)]
-pub struct Faults(Option<Arc<dyn FaultPlan>>);
+pub struct Faults(
+    #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "nothing is hit in a release build"))]
+    Option<Arc<dyn FaultPlan>>,
+);
 
 impl Faults {
     /// No faults.

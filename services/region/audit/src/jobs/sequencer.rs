@@ -425,6 +425,24 @@ impl Sequencer {
         }
     }
 
+    /// Sees that the log goes on from the last signed head, which lies outside the database: a database that was
+    /// restored from an older backup knows less than the region has shown, and must not serve.
+    ///
+    /// # Errors
+    /// [`Code::DatabaseSetBack`]; [`Code::AuditUnavailable`] when the head cannot be read,
+    /// [`Code::StoreUnavailable`].
+    pub async fn goes_on(&self) -> Result<()> {
+        // The head before the database, which other replicas may bring forward meanwhile.
+        let signed = self.0.parts.head.load().await?;
+        match self.read("audit.head", move |tx| Box::pin(tree::head(tx, signed))).await {
+            Ok(_) => Ok(()),
+            Err(differs) if differs.code() == Code::AuditCorrupt => {
+                Err(Error::new(Code::DatabaseSetBack).because(differs))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Signs the tree's head, unless it does not go on from the last signed one.
     async fn sign(&self, leader: &mut Leader) -> Result<()> {
         let parts = &self.0.parts;

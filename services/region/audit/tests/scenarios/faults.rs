@@ -29,19 +29,30 @@ async fn ten(site: &Site<'_>) -> Head {
     site.head().load().await.expect("a file").expect("a head")
 }
 
+/// A region on this database does not start.
+async fn does_not_go_on(site: &Site<'_>) {
+    let process = site.open(impatient()).await;
+    let refused = process.sequencer.goes_on().await.expect_err("does not go on");
+    assert_eq!(refused.code(), Code::DatabaseSetBack);
+    process.stop().await;
+}
+
 pub async fn a_log_that_was_set_back_is_not_signed(site: Site<'_>) {
     let head = ten(&site).await;
     // The file is from a later time than the database.
     site.head().swap(Some(head), Head { size: head.size + 5, root: [9; 32] }).await.expect("swapped");
+    does_not_go_on(&site).await;
     refuses_to_sign(&site).await;
 }
 
 pub async fn a_log_that_was_rewritten_is_not_signed(site: Site<'_>) {
     let head = ten(&site).await;
     site.head().swap(Some(head), Head { size: head.size, root: [9; 32] }).await.expect("swapped");
+    does_not_go_on(&site).await;
     refuses_to_sign(&site).await;
     site.head().swap(Some(Head { size: head.size, root: [9; 32] }), head).await.expect("swapped back");
     let process = site.start().await;
+    process.sequencer.goes_on().await.expect("as it was");
     process.app.checkpoint().await.expect("goes on where it was");
     assert_eq!(process.verified(None).await.report.findings, []);
     process.stop().await;
@@ -50,6 +61,7 @@ pub async fn a_log_that_was_rewritten_is_not_signed(site: Site<'_>) {
 pub async fn a_log_without_its_signed_head_is_not_signed(site: Site<'_>) {
     ten(&site).await;
     std::fs::remove_file(site.folder.join("log.head")).expect("removed");
+    does_not_go_on(&site).await;
     refuses_to_sign(&site).await;
 }
 
