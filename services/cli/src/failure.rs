@@ -136,7 +136,11 @@ fn service_text(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\n  where   {place}")?;
     }
     if let Some((region, epoch)) = error.moved() {
-        write!(f, "\n  moved   to region {region}, epoch {epoch}")?;
+        write!(f, "\n  moved   to region {region}")?;
+        // A forwarding note knows the region alone.
+        if *epoch > 0 {
+            write!(f, ", epoch {epoch}")?;
+        }
     }
     if let Some(wait) = error.wait() {
         write!(f, "\n  again   in {} ms", wait.as_millis())?;
@@ -158,6 +162,9 @@ impl From<Error> for Failure {
 pub fn reason(cause: &std::io::Error) -> String {
     match cause.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::AlreadyExists => {
+            "there is one already; move it away or choose another name".to_owned()
+        }
         kind => kind.to_string(),
     }
 }

@@ -124,7 +124,8 @@ pub(super) async fn sign_out(app: &App) -> Result<()> {
     };
     match ended {
         Ok(_) => {}
-        Err(failure) if failure.code() == Some(Code::Unauthenticated) => {}
+        // There is nothing to end any more: the session went with its time, or with the record.
+        Err(failure) if matches!(failure.code(), Some(Code::Unauthenticated | Code::RecordMoved)) => {}
         Err(failure) => return Err(failure),
     }
     app.sessions()?.set(&place.name, &app.global.profile, None)?;

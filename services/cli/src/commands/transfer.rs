@@ -94,7 +94,8 @@ pub struct ConsentArgs {
     /// The language the offer was read in.
     #[arg(long, default_value = "")]
     locale: String,
-    /// Keep a forwarding note at the old region for twelve months, so that signing in there finds you.
+    /// Keep a forwarding note at the old region for twelve months, so that signing in there finds you. Whoever
+    /// tries your e-mail address there learns that you have moved and where to, without your password.
     #[arg(long)]
     forwarding_locator: bool,
     /// Authorize the move of psychotherapy notes, which needs an authorization of its own.

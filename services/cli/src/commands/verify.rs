@@ -96,6 +96,12 @@ fn verify_since(
         }
         verified.push(found);
     }
+    apart(bundles, &verified)?;
+    if let Some(wanted) = transfer
+        && !verified.iter().any(|found| tells(&found.report, &wanted.to_string()))
+    {
+        return Err(Failure::Usage(format!("none of the bundles tells of transfer {wanted}")));
+    }
     let comparisons = compare_all(&verified, transfer);
     let heads = verified
         .iter()
@@ -118,6 +124,24 @@ fn one(path: &Path, demands: Demands<'_>) -> Result<VerifiedBundle> {
     Ok(verifier.finish())
 }
 
+/// Two bundles of one log agree with each other whatever they say: they are no two witnesses.
+fn apart(bundles: &[PathBuf], verified: &[VerifiedBundle]) -> Result<()> {
+    for (at, (file, found)) in bundles.iter().zip(verified).enumerate() {
+        let same = |other: &&VerifiedBundle| other.report.origin == found.report.origin;
+        if !found.report.origin.is_empty() && verified.iter().skip(at + 1).any(|other| same(&other)) {
+            let (file, region) = (file.display(), &found.report.region);
+            return Err(Failure::Usage(format!(
+                "{file}: another of these bundles is of {region} too; give one of each region"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn tells(report: &Report, transfer: &str) -> bool {
+    report.transfers.iter().any(|story| story.transfer == transfer)
+}
+
 /// Every pair of bundles that tell of the same transfer. Of exactly two bundles and one transfer
 /// named, both must tell of it.
 fn compare_all(verified: &[VerifiedBundle], transfer: Option<TransferId>) -> Vec<Comparison> {
@@ -136,8 +160,7 @@ fn compare_all(verified: &[VerifiedBundle], transfer: Option<TransferId>) -> Vec
 }
 
 fn shared(left: &Report, right: &Report) -> Vec<TransferId> {
-    let told = |story: &str| right.transfers.iter().any(|other| other.transfer == story);
-    let both = left.transfers.iter().filter(|story| told(&story.transfer));
+    let both = left.transfers.iter().filter(|story| tells(right, &story.transfer));
     both.filter_map(|story| story.transfer.parse().ok()).collect()
 }
 

@@ -355,7 +355,7 @@ async fn commit(tx: Tx, drawn: Option<Drawn>) -> Result<(), Ended> {
         Kind::Contended => Ended::Lost(failure::error(failure)),
         Kind::Unique | Kind::Refused | Kind::Exhausted => Ended::Failed(failure::error(failure)),
         // Never blindly again: it may have happened.
-        Kind::Unreachable | Kind::Other => {
+        Kind::Unreachable | Kind::Settings | Kind::Other => {
             return Err(Ended::Failed(Error::new(Code::AnswerLost).because(failure)));
         }
     };

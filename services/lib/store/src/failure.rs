@@ -18,6 +18,8 @@ pub enum Kind {
     Unreachable,
     /// The server has no room or no time; the statement did not happen.
     Exhausted,
+    /// There is no such database or role, or its password is wrong: the settings name others.
+    Settings,
     /// Anything else: ours to mend.
     Other,
 }
@@ -109,6 +111,7 @@ fn postgres_kind(code: &str) -> Kind {
         "40001" | "40P01" | "55P03" => Kind::Contended,
         "23505" => Kind::Unique,
         "42501" => Kind::Refused,
+        "3D000" | "28000" | "28P01" => Kind::Settings,
         "57014" => Kind::Exhausted,
         "57P01" | "57P02" | "57P03" | "25P03" => Kind::Unreachable,
         _ if code.starts_with("08") => Kind::Unreachable,
@@ -148,7 +151,7 @@ impl std::error::Error for StoreFailure {}
 pub(crate) fn error(failure: StoreFailure) -> Error {
     let code = match failure.kind {
         Kind::Contended | Kind::Unique => Code::Conflict,
-        Kind::Unreachable | Kind::Exhausted => Code::StoreUnavailable,
+        Kind::Unreachable | Kind::Exhausted | Kind::Settings => Code::StoreUnavailable,
         Kind::Refused | Kind::Other => Code::Internal,
     };
     Error::new(code).because(failure)
@@ -158,6 +161,17 @@ pub(crate) fn from_db(error: DbErr) -> Error {
     let failure = StoreFailure::from_db(&error);
     drop(error);
     self::error(failure)
+}
+
+/// Why a first connection was not made: then, and not later, the settings are at fault.
+pub(crate) fn opening(error: &sqlx::Error) -> Error {
+    let failure = StoreFailure::from_sqlx(error);
+    let place = match (failure.kind, failure.code.as_str()) {
+        (Kind::Settings, "3D000") => "the database's url: there is no such database",
+        (Kind::Settings, _) => "the database's url: the server refuses this role or its password",
+        _ => return self::error(failure),
+    };
+    Error::new(Code::ConfigurationInvalid).at(place).because(failure)
 }
 
 pub(crate) fn from_sqlx(error: &sqlx::Error) -> Error {

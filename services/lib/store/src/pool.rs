@@ -111,7 +111,7 @@ async fn postgres(Pool { url, purpose, connections, tls, acquire, schema }: Pool
         })
         .connect_with(options)
         .await
-        .map_err(|error| failure::from_sqlx(&error))
+        .map_err(|error| failure::opening(&error))
 }
 
 /// A server that has no TLS, or whose certificate does not prove who it is, is said to be so.
@@ -121,7 +121,7 @@ fn unproved(error: &sqlx::Error) -> Error {
         sqlx::Error::Io(cause) => cause.kind() == std::io::ErrorKind::InvalidData,
         _ => false,
     };
-    let failure = failure::from_sqlx(error);
+    let failure = failure::opening(error);
     if refused {
         let what = "database.url: no TLS 1.3, or a certificate that is not trusted for this name";
         Error::new(Code::ConfigurationUnsafe).at(what).because(failure)

@@ -215,7 +215,8 @@ impl Records {
                 if held {
                     access::hold_place(tx, subject, &reference, by, now).await.map(drop)
                 } else {
-                    access::hold_release(tx, subject, &reference, now).await.map(drop)
+                    let released = access::hold_release(tx, subject, &reference, now).await?;
+                    if released { Ok(()) } else { Err(Error::new(Code::NotFound).at("reference")) }
                 }
             })
         })

@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use domicile_evidence::statement::SignedStatement;
-use domicile_transfer_protocol::TransferStore;
 use domicile_transfer_protocol::rows::Progress;
 use domicile_transfer_protocol::store::{Listing, Row};
+use domicile_transfer_protocol::{State, TransferStore};
 use domicile_types::{AuditScope, Code, Error, Result, Role, SubjectId, TransferId};
 
 use tokio::time::Instant;
@@ -118,6 +118,8 @@ impl<S: TransferStore> Transfers<S> {
         };
         let offer = self.store.offer(transfer).await?.as_deref().map(Offer::read).transpose()?;
         let stays_behind = match &offer {
+            // Nothing has left: the record is where it was, whole.
+            _ if aborted(&status.row) => Vec::new(),
             Some(offer) => offer.stays_behind.clone(),
             None => self.policies.stays_behind(&from, "")?,
         };
@@ -137,6 +139,14 @@ fn whole(claim: &domicile_transfer_protocol::source::StagedClaim) -> Progress {
         bytes_done: claim.bytes,
         bytes_total: claim.bytes,
     }
+}
+
+fn aborted(row: &Row) -> bool {
+    let state = match row {
+        Row::Source(row) => row.state,
+        Row::Destination(row) => row.state,
+    };
+    matches!(state, State::Aborting | State::Aborted)
 }
 
 fn subject_of(row: &Row) -> Option<SubjectId> {
