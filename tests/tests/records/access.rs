@@ -179,6 +179,7 @@ async fn a_hold_is_placed_and_released(backend: Backend) {
             .read("test.held", Scope::Subject(subject), move |tx| Box::pin(access::held(tx, subject)));
         assert_eq!(read.await.unwrap(), standing);
     }
+    refused(compliance.set_legal_hold(hold("AZ-13/2026", false)).await, Code::NotFound, Grpc::NotFound);
     for bad in ["", "Clara Nord", "x\r\ny", &"a".repeat(65)] {
         refused(
             compliance.set_legal_hold(hold(bad, true)).await,

@@ -217,13 +217,12 @@ pub async fn hold_place(
     Ok(tx.execute(sql, values![subject, reference, by, at]).await? == 1)
 }
 
-/// Releases a legal hold. `false` when none of this reference stands.
+/// Releases a legal hold; one released before stays as it was. `false` when there is none of this reference.
 ///
 /// # Errors
 /// As [`Tx::execute`].
 pub async fn hold_release(tx: &Tx, subject: SubjectId, reference: &str, at: Timestamp) -> Result<bool> {
-    let sql = "UPDATE legal_hold SET released_at = $3 \
-               WHERE subject_id = $1 AND reference = $2 AND released_at IS NULL";
+    let sql = "UPDATE legal_hold SET released_at = COALESCE(released_at, $3) WHERE subject_id = $1 AND reference = $2";
     Ok(tx.execute(sql, values![subject, reference, at]).await? > 0)
 }
 
