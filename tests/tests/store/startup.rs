@@ -57,6 +57,24 @@ const WRONG: &[(&str, Code, &str)] = &[
     ("INSERT INTO seaql_migrations VALUES ('9999_later', 0)", Code::SchemaOutdated, ""),
 ];
 
+/// Settings that name another database or role than there is are at fault, and say which.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_database_or_role_is_named() {
+    let mut region = Region::fresh("eu", Backend::Postgres).await.unwrap();
+    let right = region.settings.url.clone();
+    let name = right.rsplit('/').next().unwrap().split('?').next().unwrap();
+    for (wrong, place) in [
+        (right.replace(&format!("/{name}"), "/nowhere"), "no such database"),
+        (right.replace("//domicile_app:", "//domicile_nobody:"), "role"),
+    ] {
+        assert_ne!(wrong, right);
+        region.settings.url = wrong;
+        let refused = region.store(&Ctx::system()).await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::ConfigurationInvalid, "{refused:?}");
+        assert!(refused.place().unwrap().contains(place), "{refused:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsafe_database_is_refused() {
     let cluster = Postgres::shared().unwrap();

@@ -96,11 +96,10 @@ fn verify_since(
         }
         verified.push(found);
     }
-    apart(bundles, &verified)?;
-    if let Some(wanted) = transfer
-        && !verified.iter().any(|found| tells(&found.report, &wanted.to_string()))
-    {
-        return Err(Failure::Usage(format!("none of the bundles tells of transfer {wanted}")));
+    // Of a bundle that is not whole the findings are what counts.
+    if verified.iter().all(|found| found.report.exit_code() == 0) {
+        apart(bundles, &verified)?;
+        told(&verified, transfer)?;
     }
     let comparisons = compare_all(&verified, transfer);
     let heads = verified
@@ -127,15 +126,25 @@ fn one(path: &Path, demands: Demands<'_>) -> Result<VerifiedBundle> {
 /// Two bundles of one log agree with each other whatever they say: they are no two witnesses.
 fn apart(bundles: &[PathBuf], verified: &[VerifiedBundle]) -> Result<()> {
     for (at, (file, found)) in bundles.iter().zip(verified).enumerate() {
-        let same = |other: &&VerifiedBundle| other.report.origin == found.report.origin;
-        if !found.report.origin.is_empty() && verified.iter().skip(at + 1).any(|other| same(&other)) {
-            let (file, region) = (file.display(), &found.report.region);
-            return Err(Failure::Usage(format!(
-                "{file}: another of these bundles is of {region} too; give one of each region"
-            )));
+        let report = &found.report;
+        if verified.iter().skip(at + 1).any(|other| other.report.origin == report.origin) {
+            let (file, region) = (file.display(), &report.region);
+            let what =
+                format!("{file}: another of these bundles is of {region} too; give one of each region");
+            return Err(Failure::Usage(what));
         }
     }
     Ok(())
+}
+
+/// What was asked about must stand somewhere.
+fn told(verified: &[VerifiedBundle], transfer: Option<TransferId>) -> Result<()> {
+    match transfer.map(|wanted| wanted.to_string()) {
+        Some(wanted) if !verified.iter().any(|found| tells(&found.report, &wanted)) => {
+            Err(Failure::Usage(format!("none of the bundles tells of transfer {wanted}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn tells(report: &Report, transfer: &str) -> bool {

@@ -468,17 +468,7 @@ pub async fn rekey(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: Vec<
         return Ok(());
     }
     match tx.backend() {
-        Backend::Postgres => {
-            by_keys(tx).await?;
-            let mut rows = rows.into_iter();
-            loop {
-                let together: Vec<_> = rows.by_ref().take(TOGETHER).collect();
-                if together.is_empty() {
-                    return Ok(());
-                }
-                rekey_together(tx, transfer, subject, together).await?;
-            }
-        }
+        Backend::Postgres => rekey_together(tx, transfer, subject, rows).await,
         Backend::Sqlite => rekey_each(tx, transfer, subject, rows).await,
     }
 }
@@ -487,16 +477,25 @@ pub async fn rekey(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: Vec<
 /// compares every row it has with every one of these.
 const TOGETHER: usize = 250;
 
-/// Two statements for all rows. `IS TRUE` leaves the planner no index but the one over the items' ids: freshly
-/// filled tables have no statistics, and it would take one over the whole transfer or record. `ANY` leaves it no more
-/// rows to compare than were named. One by one, even inside the database, each row would set up the policies
-/// anew, which takes as long as the update itself.
 async fn rekey_together(
     tx: &Tx,
     transfer: TransferId,
     subject: SubjectId,
-    rows: Vec<RekeyedRow>,
+    mut rows: Vec<RekeyedRow>,
 ) -> Result<()> {
+    by_keys(tx).await?;
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(TOGETHER));
+        rekey_some(tx, transfer, subject, std::mem::replace(&mut rows, rest)).await?;
+    }
+    Ok(())
+}
+
+/// Two statements for all these rows. `IS TRUE` leaves the planner no index but the one over the items' ids: freshly
+/// filled tables have no statistics, and it would take one over the whole transfer or record. `ANY` leaves it no more
+/// rows to compare than were named. One by one, even inside the database, each row would set up the policies
+/// anew, which takes as long as the update itself.
+async fn rekey_some(tx: &Tx, transfer: TransferId, subject: SubjectId, rows: Vec<RekeyedRow>) -> Result<()> {
     let travelled = "DELETE FROM staged_row s USING UNNEST($2::uuid[], $3::bigint[]) AS r(item_id, version) \
                 WHERE (s.transfer_id = $1) IS TRUE AND s.item_id = ANY($2::uuid[]) \
                 AND s.item_id = r.item_id AND s.version = r.version";

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::tree::{self, Drained, JOB};
-use crate::head::SignedHead;
+use crate::head::{Head, SignedHead};
 
 /// How many of the newest entries a new sequencer reads to know the writers' numbers.
 const WINDOW: u64 = 8_192;
@@ -432,22 +432,24 @@ impl Sequencer {
     /// [`Code::DatabaseSetBack`]; [`Code::AuditUnavailable`] when the head cannot be read,
     /// [`Code::StoreUnavailable`].
     pub async fn goes_on(&self) -> Result<()> {
-        // The head before the database, which other replicas may bring forward meanwhile.
+        self.heads().await.map(drop).map_err(|error| match error.code() {
+            Code::AuditCorrupt => Error::new(Code::DatabaseSetBack).because(error),
+            _ => error,
+        })
+    }
+
+    /// The last signed head and the tree's, which goes on from it.
+    async fn heads(&self) -> Result<(Option<Head>, Head)> {
+        // The signed one first: other replicas may bring the database forward meanwhile.
         let signed = self.0.parts.head.load().await?;
-        match self.read("audit.head", move |tx| Box::pin(tree::head(tx, signed))).await {
-            Ok(_) => Ok(()),
-            Err(differs) if differs.code() == Code::AuditCorrupt => {
-                Err(Error::new(Code::DatabaseSetBack).because(differs))
-            }
-            Err(error) => Err(error),
-        }
+        let head = self.read("audit.head", move |tx| Box::pin(tree::head(tx, signed))).await?;
+        Ok((signed, head))
     }
 
     /// Signs the tree's head, unless it does not go on from the last signed one.
     async fn sign(&self, leader: &mut Leader) -> Result<()> {
         let parts = &self.0.parts;
-        let signed = parts.head.load().await?;
-        let head = self.read("audit.head", move |tx| Box::pin(tree::head(tx, signed))).await?;
+        let (signed, head) = self.heads().await?;
         let checkpoint = Checkpoint { origin: parts.log.name().to_owned(), size: head.size, root: head.root };
         let note = checkpoint.sign(&NoteSigner::new(&parts.log, parts.signer.as_ref())?)?.to_string();
         if signed != Some(head) {
