@@ -55,6 +55,11 @@ kill-matrix *ARGS="run":
     cargo build --locked -p domicile -p domicile-tests --bins
     target/debug/domicile-kills {{ ARGS }}
 
+# Record a deployment with a transfer in each state, for the next release to go on from (docs/reliability.md).
+record-fixtures *ARGS:
+    cargo build --locked -p domicile -p domicile-tests --bins
+    target/debug/domicile-kills record {{ ARGS }}
+
 # Write the pages of the error codes anew after a change of the code table.
 error-pages:
     DOMICILE_BLESS=1 cargo test --locked -p domicile-tests --test error_codes

@@ -8,6 +8,7 @@ use domicile_store::Backend;
 use domicile_tests::kill::arena::Arena;
 use domicile_tests::kill::matrix::quantile;
 use domicile_tests::kill::matrix::{Job, Queue, cells, work};
+use domicile_tests::kill::recorded::{self, MOMENTS, Moment};
 use domicile_tests::kill::results::{Results, Verdict, table};
 use domicile_tests::kill::{failpoints, takeover};
 use domicile_tests::world::Outcome;
@@ -34,6 +35,8 @@ enum What {
     List,
     /// Kill the coordinator that drives while a second one runs; how soon that one drives.
     Takeover(TakeoverArgs),
+    /// Record a deployment with a transfer in each state, for the next release to go on from.
+    Record(RecordArgs),
     /// See that an executable has no failpoint in it.
     Absent {
         /// The executable that is to be shipped.
@@ -46,6 +49,16 @@ struct TakeoverArgs {
     /// How often.
     #[arg(long, default_value_t = 10)]
     rounds: usize,
+}
+
+#[derive(clap::Args, Debug)]
+struct RecordArgs {
+    /// Only the moment of this name.
+    #[arg(long)]
+    only: Option<String>,
+    /// Where to; by default where the repository keeps them.
+    #[arg(long)]
+    into: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -75,6 +88,7 @@ async fn main() -> std::process::ExitCode {
         What::Table => print_table(&kills.results),
         What::List => list(),
         What::Takeover(args) => takeovers(args.rounds).await,
+        What::Record(args) => record(args).await,
         What::Absent { executable } => absent(&executable),
     };
     match done {
@@ -151,6 +165,35 @@ async fn takeovers(rounds: usize) -> Outcome<bool> {
     let (p50, p99) = (quantile(&times, 50), quantile(&times, 99));
     say(&format!("p50 {:.1} s, p99 {:.1} s, {rounds} rounds", p50.as_secs_f64(), p99.as_secs_f64()));
     Ok(true)
+}
+
+/// Tries for one moment: on a machine with much to do a process may be past it before it stands still.
+const TRIES: usize = 3;
+
+async fn record(args: RecordArgs) -> Outcome<bool> {
+    let into = args.into.unwrap_or_else(recorded::folder);
+    std::fs::create_dir_all(&into)?;
+    let only = args.only.as_deref();
+    if only.is_some_and(|name| Moment::named(name).is_none()) {
+        return Err("there is no such moment".into());
+    }
+    let mut whole = true;
+    for moment in MOMENTS.iter().filter(|moment| only.is_none_or(|name| name == moment.name)) {
+        let mut tries = 0;
+        let done = loop {
+            tries += 1;
+            match recorded::record(moment, &into).await {
+                Err(error) if tries < TRIES => say(&format!("{}, again: {error}", moment.name)),
+                done => break done,
+            }
+        };
+        whole &= done.is_ok();
+        match done {
+            Ok(bytes) => say(&format!("{:<16} {bytes:>7} bytes", moment.name)),
+            Err(error) => say(&format!("{:<16} NOT recorded: {error}", moment.name)),
+        }
+    }
+    Ok(whole)
 }
 
 fn absent(executable: &std::path::Path) -> Outcome<bool> {

@@ -10,6 +10,7 @@ pub mod invariants;
 pub mod journey;
 pub mod matrix;
 pub mod points;
+pub mod recorded;
 pub mod results;
 pub mod steering;
 pub mod strike;

@@ -186,6 +186,50 @@ impl World {
         Ok(world)
     }
 
+    /// A deployment whose regions' databases, objects and keys somebody puts into its folder; settings and
+    /// certificates are made around them. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When it cannot be prepared.
+    pub async fn recorded(
+        regions: &[&str],
+        tuning: &Tuning,
+        fill: impl FnOnce(&Path) -> Outcome<()>,
+    ) -> Outcome<Self> {
+        let mut world = Self::empty(executable()?, tempfile::tempdir()?);
+        for region in regions {
+            let objects = world.home(region).join("objects");
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(objects)?;
+        }
+        fill(&world.folder)?;
+        world.prepare(&regions.join(",")).await?;
+        let login = |role: &str, region: &str| Login {
+            email: format!("{role}@{region}.domicile.local"),
+            password: crate::region::PASSWORD.to_owned(),
+        };
+        for region in regions {
+            world.settle(region, None, tuning)?;
+            world.operators.insert((*region).to_owned(), login("operator", region));
+            world.auditors.insert((*region).to_owned(), login("compliance", region));
+        }
+        Ok(world)
+    }
+
+    /// Starts every process of a deployment that is prepared.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub async fn resume(&mut self, regions: &[&str]) -> Outcome<()> {
+        for region in regions {
+            self.begin(region)?;
+        }
+        self.begin("coordinator")?;
+        for region in regions {
+            self.serving(region).await?;
+        }
+        Ok(())
+    }
+
     fn empty(executable: PathBuf, files: tempfile::TempDir) -> Self {
         Self {
             folder: files.path().join("deployment"),

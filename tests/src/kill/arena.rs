@@ -15,6 +15,7 @@ use super::database::Database;
 use super::journey::insist;
 use super::points::Role;
 use super::steering::Steering;
+use crate::region::PASSWORD;
 use crate::world::moves::{attach, fetch};
 use crate::world::{Login, Outcome, Patient, Plan, Tuning, World, Written, executable};
 
@@ -24,6 +25,11 @@ pub const REGIONS: [&str; 2] = ["eu", "ca"];
 const TUNING: &str = "lease = \"2s\"\nwork_lease = \"2s\"\nkey_hold = \"2s\"\n";
 /// Bytes of the attachment: three chunks.
 const ATTACHED: usize = 150_000;
+/// What the attachment is made of.
+const BYTE: u8 = 9;
+/// The practitioner's and the client's names.
+const PRACTITIONER: &str = "kastner";
+const CLIENT: &str = "quinn";
 /// Words in every note, looked for where no payload may be.
 const CANARY: &str = "quercus";
 
@@ -43,7 +49,8 @@ pub struct Arena {
     home: usize,
     /// What was acknowledged.
     pub written: Written,
-    file: (String, Vec<u8>),
+    /// The attachment: its item and its content.
+    pub file: (String, Vec<u8>),
 }
 
 impl Arena {
@@ -60,6 +67,14 @@ impl Arena {
     /// # Errors
     /// When a part of it does not start.
     pub async fn start_with(backend: Backend, tuning: &str) -> Outcome<Self> {
+        Self::start_sized(backend, tuning, ATTACHED).await
+    }
+
+    /// As [`Arena::start_with`], with an attachment of so many bytes.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn start_sized(backend: Backend, tuning: &str, attached: usize) -> Outcome<Self> {
         let (mut world, clusters) = match backend {
             Backend::Postgres => on_postgres(tuning).await?,
             Backend::Sqlite => on_sqlite(tuning).await?,
@@ -73,11 +88,11 @@ impl Arena {
             world.begin(name)?;
             comes_back(&mut world, name).await?;
         }
-        let practice = world.practice("kastner", REGIONS[0], &[REGIONS[1]]).await?;
-        let patient = world.patient(REGIONS[0], &practice, "quinn").await?;
+        let practice = world.practice(PRACTITIONER, REGIONS[0], &[REGIONS[1]]).await?;
+        let patient = world.patient(REGIONS[0], &practice, CLIENT).await?;
         let mut written = Written::default();
         written.fill(&practice.home, &patient.subject, 6, CANARY).await?;
-        let content = vec![9_u8; ATTACHED];
+        let content = vec![BYTE; attached];
         let file = (attach(&practice.home, &patient.subject, &content).await?, content);
         let (mut treating, mut operators) = (BTreeMap::new(), BTreeMap::new());
         for region in REGIONS {
@@ -95,6 +110,40 @@ impl Arena {
             home: 0,
             written,
             file,
+        })
+    }
+
+    /// Takes over a deployment on SQLite that runs, with its record in the first region and nobody to steer.
+    ///
+    /// # Errors
+    /// When somebody cannot sign in.
+    pub async fn resumed(
+        world: World,
+        databases: [Database; 2],
+        subject: String,
+        written: Written,
+        (item, attached): (String, usize),
+    ) -> Outcome<Self> {
+        let login = |name: &str| Login { email: name.to_owned(), password: PASSWORD.to_owned() };
+        let practitioner = login(&format!("{PRACTITIONER}@practice.example"));
+        let (mut treating, mut operators) = (BTreeMap::new(), BTreeMap::new());
+        for region in REGIONS {
+            treating.insert(region, world.sign_in(region, &practitioner).await?);
+            operators.insert(region, world.operator(region).await?);
+        }
+        let client = world.anyone(REGIONS[0])?;
+        let patient = Patient { login: login(&format!("{CLIENT}@client.example")), subject, client };
+        Ok(Self {
+            world,
+            databases: REGIONS.into_iter().zip(databases).collect(),
+            clusters: BTreeMap::new(),
+            steering: BTreeMap::new(),
+            patient,
+            treating,
+            operators,
+            home: 0,
+            written,
+            file: (item, vec![BYTE; attached]),
         })
     }
 

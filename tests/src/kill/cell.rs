@@ -140,6 +140,7 @@ pub async fn run(arena: &mut Arena, cell: &Cell) -> Outcome<Found> {
         arena.practitioner(from)?,
         arena.subject().to_owned(),
         arena.written.0.len(),
+        journey::PACE,
         ended.clone(),
     );
     let following = async {

@@ -17,10 +17,17 @@ use super::arena::Arena;
 use crate::world::moves::note;
 use crate::world::{Moving, Outcome, PATIENCE, Patient, World, Written, pause};
 
-/// Notes written in one cell at most.
-const MOST: usize = 8;
-/// Between two of them.
-const BETWEEN: Duration = Duration::from_millis(120);
+/// How somebody writes while a transfer goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// So many notes at most.
+    pub most: usize,
+    /// Between two of them.
+    pub between: Duration,
+}
+
+/// In a cell of the matrix.
+pub const PACE: Pace = Pace { most: 8, between: Duration::from_millis(120) };
 
 /// How long a request is repeated: a machine with much to do may stand still for a minute.
 const LONG: Duration = Duration::from_secs(150);
@@ -136,11 +143,12 @@ pub async fn keep_writing(
     client: Client,
     subject: String,
     first: usize,
+    pace: Pace,
     mut over: watch::Receiver<bool>,
 ) -> Outcome<(Written, Option<Open>)> {
     let mut written = Written::default();
-    for number in first..first + MOST {
-        if tokio::time::timeout(BETWEEN, over.wait_for(|over| *over)).await.is_ok() {
+    for number in first..first + pace.most {
+        if tokio::time::timeout(pace.between, over.wait_for(|over| *over)).await.is_ok() {
             break;
         }
         let text = Arena::text(number);
@@ -176,7 +184,11 @@ pub async fn finish(client: &Client, open: Open, written: &mut Written) -> Outco
     Ok(())
 }
 
-async fn put(client: &Client, request: PutItemRequest) -> domicile_types::Result<String> {
+/// Writes; the item's id.
+///
+/// # Errors
+/// What the region answers.
+pub async fn put(client: &Client, request: PutItemRequest) -> domicile_types::Result<String> {
     let header = answer(client.records().put_item(request)).await?.header.unwrap_or_default();
     Ok(header.item_id)
 }

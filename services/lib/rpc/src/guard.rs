@@ -227,6 +227,7 @@ impl Inner {
     /// Makes the audit entry durable, then lets the answer go; without the entry there is none (P37).
     async fn settle(&self, rpc: Rpc, scope: &Arc<AuditScope>, response: Response<Body>) -> Response<Body> {
         let (outcome, response) = judged(response);
+        let outcome = outcome.and_then(|()| scope.refused().map_or(Ok(()), Err));
         let refused = outcome
             .is_err_and(|code| matches!(code.class(), Class::PermissionDenied | Class::Unauthenticated));
         let wanted = rpc.rule.audit != UNAUDITED || refused;

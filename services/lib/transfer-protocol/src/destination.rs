@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::lanes::{Arrival, Lanes, Received};
-use crate::source::{PROTOCOL_VERSION, StagedClaim, wrong_state};
+use crate::source::{StagedClaim, wrong_state};
 use crate::state::State;
+use crate::versions::{PROTOCOL_VERSION, spoken};
 
 /// One transfer as its destination region holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +189,10 @@ impl DestinationFacts {
 
     fn apply(&self, body: &Body) -> Result<Destination> {
         match body {
-            Body::Preflighted { .. } if matches!(self.row.state, State::Requested | State::Preflighted) => {
+            Body::Preflighted { protocol, .. }
+                if matches!(self.row.state, State::Requested | State::Preflighted) =>
+            {
+                spoken(*protocol)?;
                 Ok(self.row.clone())
             }
             Body::Consented { consent, consent_digest, expires_at, .. } => {

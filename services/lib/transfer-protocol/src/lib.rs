@@ -17,6 +17,7 @@ pub mod rows;
 pub mod source;
 pub mod state;
 pub mod store;
+pub mod versions;
 
 pub use destination::{Destination, DestinationChange, DestinationFacts};
 pub use digest::Digest;
@@ -25,3 +26,4 @@ pub use numbers::Numbers;
 pub use source::{ConsentFacts, ResidencyFacts, Source, SourceChange, SourceFacts};
 pub use state::State;
 pub use store::TransferStore;
+pub use versions::Versions;

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::lanes::{Arrival, Lanes, Received};
 use crate::numbers::Numbers;
 use crate::state::State;
+use crate::versions::{PROTOCOL_VERSION, spoken};
 
 mod abort;
 mod complete;
@@ -304,7 +305,10 @@ impl SourceFacts {
     fn apply(&self, received: &Received) -> Result<SourceChange> {
         let state = self.row.state;
         match &received.body {
-            Body::Preflighted { .. } if state == State::Requested => Ok(SourceChange::row(self.row.clone())),
+            Body::Preflighted { protocol, .. } if state == State::Requested => {
+                spoken(*protocol)?;
+                Ok(SourceChange::row(self.row.clone()))
+            }
             Body::Copying { hpke_public, .. } => {
                 let mut row = self.row.clone();
                 row.hpke_public = Some(hpke_public.clone());
@@ -385,7 +389,8 @@ impl SourceFacts {
     /// Nothing blocks: the offer stands, with the destination's own Preflighted taken in.
     ///
     /// # Errors
-    /// [`Code::TransferState`] unless Requested; [`Code::StatementInvalid`] for the statement.
+    /// [`Code::TransferState`] unless Requested; [`Code::StatementInvalid`] for the statement;
+    /// [`Code::DestinationRefuses`] when it signs another protocol version.
     pub fn preflighted(
         &self,
         (offer, text): (Digest, String),
@@ -394,6 +399,9 @@ impl SourceFacts {
         numbers: &Numbers,
     ) -> Result<SourceChange> {
         self.require(State::Requested)?;
+        if let Body::Preflighted { protocol, .. } = &peer.body {
+            spoken(*protocol)?;
+        }
         let mut row = self.moved_to(State::Preflighted, Some(self.now.plus(numbers.offer_open)));
         // The driver may have delivered it before this region asked again.
         let accept = match row.lanes.accept(&peer)? {
@@ -420,9 +428,6 @@ impl SourceFacts {
         Ok(SourceChange::row(self.moved_to(State::Copying, self.row.deadline)))
     }
 }
-
-/// The version of the protocol between regions; refused at preflight when the other side lacks it.
-pub const PROTOCOL_VERSION: u16 = 1;
 
 pub(crate) fn wrong_state(state: State) -> Error {
     Error::new(Code::TransferState).at(state.as_str())

@@ -146,6 +146,7 @@ pub struct AuditScope {
     subject: OnceLock<SubjectId>,
     item: OnceLock<ItemId>,
     transfer: OnceLock<TransferId>,
+    refused: OnceLock<Code>,
     recorded: AtomicBool,
 }
 
@@ -160,6 +161,7 @@ impl AuditScope {
             subject: OnceLock::new(),
             item: OnceLock::new(),
             transfer: OnceLock::new(),
+            refused: OnceLock::new(),
             recorded: AtomicBool::new(false),
         })
     }
@@ -177,6 +179,18 @@ impl AuditScope {
     /// Notes which transfer the request concerns; the first call counts.
     pub fn moves(&self, transfer: TransferId) {
         self.transfer.get_or_init(|| transfer);
+    }
+
+    /// Notes that an answer which is no error says no all the same, as one with blockers does; the first call
+    /// counts.
+    pub fn refuses(&self, code: Code) {
+        self.refused.get_or_init(|| code);
+    }
+
+    /// Why the answer says no, if it does.
+    #[must_use]
+    pub fn refused(&self) -> Option<Code> {
+        self.refused.get().copied()
     }
 
     /// Whose record, if known.

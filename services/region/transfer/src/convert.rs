@@ -1,11 +1,14 @@
 //! Between messages and the protocol's types.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use domicile_evidence::statement::SignedStatement;
 use domicile_proto::transfer::v1 as pb;
+use domicile_transfer_protocol::Versions;
 use domicile_transfer_protocol::release::{Chunk, Head, KeyRelease};
 use domicile_types::{
-    AccountId, Code, Error, Idempotency, ItemHeader, ItemId, KINDS, ObjectId, OccasionId, PracticeId, Result,
+    AccountId, Code, Error, Idempotency, ItemHeader, ItemId, ObjectId, OccasionId, PracticeId, Result,
     SubjectId, Timestamp, Visibility,
 };
 use tonic::Status;
@@ -24,9 +27,19 @@ pub(crate) fn peer_error(status: &Status) -> Error {
     }
 }
 
-/// Whether this release understands a kind at a schema version.
-pub(crate) fn understands(kind: &str, schema: u32) -> bool {
-    KINDS.iter().any(|(known, highest)| *known == kind && schema <= u32::from(*highest))
+/// Kinds with their highest schema versions as messages.
+pub(crate) fn kinds(kinds: BTreeMap<String, u32>) -> Vec<pb::KindVersion> {
+    kinds.into_iter().map(|(kind, schema)| pb::KindVersion { kind, schema }).collect()
+}
+
+/// What a region speaks and understands, or needs, from a message. Of a kind named twice the highest counts.
+pub(crate) fn versions(protocol: u32, kinds: Vec<pb::KindVersion>) -> Versions {
+    let mut highest = BTreeMap::new();
+    for pb::KindVersion { kind, schema } in kinds {
+        let known = highest.entry(kind).or_insert(schema);
+        *known = schema.max(*known);
+    }
+    Versions { protocol, kinds: highest }
 }
 
 /// A statement as a message.

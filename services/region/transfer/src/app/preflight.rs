@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use domicile_config::policy::{NoticeFacts, Policies};
 use domicile_evidence::statement::SignedStatement;
-use domicile_proto::transfer::v1::{KindVersion, PreflightRequest, PreflightResponse};
+use domicile_proto::transfer::v1::{PreflightRequest, PreflightResponse};
 use domicile_transfer_protocol::rows::Totals;
-use domicile_transfer_protocol::source::PROTOCOL_VERSION;
 use domicile_transfer_protocol::{
-    Destination, DestinationFacts, Received, Source, SourceFacts, State, TransferStore, destination,
+    Destination, DestinationFacts, Received, Source, SourceFacts, State, TransferStore, Versions, destination,
 };
-use domicile_types::{Code, Error, PracticeId, RegionId, Result, TransferId};
+use domicile_types::{AuditScope, Code, Error, PracticeId, RegionId, Result, TransferId};
 
 use super::offer::KindOffer;
 use super::{Offer, Transfers};
@@ -30,10 +29,8 @@ pub struct Invitation {
     pub from: RegionId,
     /// The source's Requested.
     pub requested: SignedStatement,
-    /// The protocol version the source speaks.
-    pub protocol: u32,
-    /// Kinds and their highest schema versions.
-    pub kinds: Vec<(String, u32)>,
+    /// The protocol version the source speaks, and the kinds in the record.
+    pub needed: Versions,
     /// The practices in the record.
     pub practices: Vec<PracticeId>,
 }
@@ -49,7 +46,12 @@ impl<S: TransferStore> Transfers<S> {
         let totals = self.store.totals(row.subject).await?;
         let mut blockers = self.local_blockers(&row, &totals).await?;
         let answer = self.ask_destination(&row, &totals).await?;
-        blockers.extend(answer.blockers);
+        blockers.extend(answer.blockers.iter().cloned());
+        if answer.blockers.is_empty() {
+            // What it says it understands counts, not that it found nothing.
+            blockers
+                .extend(lacking(&convert::versions(answer.protocol_version, answer.kinds), &needed(&totals)));
+        }
         let statement = answer.preflighted.filter(|_| blockers.is_empty());
         let Some(statement) = statement else { return self.blocked(&row, blockers).await };
         let signed = convert::signed(&statement)?;
@@ -94,15 +96,13 @@ impl<S: TransferStore> Transfers<S> {
     async fn ask_destination(&self, row: &Source, totals: &Totals) -> Result<PreflightResponse> {
         let own = self.store.statements(row.transfer, self.region.clone(), 0).await?;
         let requested = own.into_iter().next().ok_or_else(|| Error::new(Code::Internal))?;
-        let kinds = totals.kinds.iter();
+        let needed = needed(totals);
         let request = PreflightRequest {
             transfer_id: row.transfer.to_string(),
             attempt: row.attempt,
             requested: Some(convert::statement(requested)),
-            protocol_version: u32::from(PROTOCOL_VERSION),
-            kinds: kinds
-                .map(|(kind, t)| KindVersion { kind: kind.clone(), schema: t.schema.into() })
-                .collect(),
+            protocol_version: needed.protocol,
+            kinds: convert::kinds(needed.kinds),
             rows_rounded: totals.rows().next_power_of_two(),
             bytes_rounded: totals.bytes().next_power_of_two(),
             practice_ids: totals.practices.iter().map(ToString::to_string).collect(),
@@ -156,26 +156,27 @@ impl<S: TransferStore> Transfers<S> {
     }
 
     /// Destination: whether this region would take the record. Leaves the transfer's row here, and its
-    /// own Preflighted when nothing blocks. Repeatable: the same statement again.
+    /// own Preflighted when nothing blocks. Repeatable: the same statement again. What blocks is an answer
+    /// and no error; the log tells of it by the first blocker's code.
     ///
     /// # Errors
     /// [`Code::StatementInvalid`] when the Requested does not verify or is not the asking region's.
     pub async fn answer_preflight(
         &self,
+        scope: &AuditScope,
         invitation: Invitation,
     ) -> Result<(Vec<String>, Option<SignedStatement>)> {
-        let keys = self.peers.keys(&invitation.from)?;
-        let received = Received::verify(invitation.requested, &keys.statement)?;
-        if received.statement.origin != invitation.from {
+        let Invitation { from, requested, needed, practices } = invitation;
+        let received = Received::verify(requested, &self.peers.keys(&from)?.statement)?;
+        if received.statement.origin != from {
             return Err(Error::new(Code::StatementInvalid).at("origin"));
         }
         let transfer = received.statement.transfer;
+        scope.moves(transfer);
         let row = self.invite(received).await?;
-        let blockers =
-            self.destination_blockers(&row, invitation.protocol, &invitation.kinds, &invitation.practices);
-        let blockers = blockers.await?;
+        let blockers = self.destination_blockers(&row, &needed, &practices).await?;
         if blockers.is_empty() && row.state == State::Requested {
-            let kinds = u32::try_from(invitation.kinds.len()).unwrap_or(u32::MAX);
+            let kinds = u32::try_from(needed.kinds.len()).unwrap_or(u32::MAX);
             let decision = Arc::new(move |facts: &DestinationFacts| match facts.row.state {
                 State::Requested => facts.preflighted(kinds).map(Some),
                 _ => Ok(None),
@@ -183,11 +184,12 @@ impl<S: TransferStore> Transfers<S> {
             self.store.decide_destination("transfer_accept", transfer, None, decision).await?;
         }
         self.changed(transfer);
-        if !blockers.is_empty() {
-            return Ok((blockers, None));
+        if let Some((code, _)) = blockers.first() {
+            scope.refuses(*code);
+            return Ok((blockers.into_iter().map(|(_, text)| text).collect(), None));
         }
         let own = self.store.statements(transfer, self.region.clone(), 0).await?;
-        Ok((blockers, own.into_iter().next()))
+        Ok((Vec::new(), own.into_iter().next()))
     }
 
     /// Takes in a transfer that comes here.
@@ -203,28 +205,19 @@ impl<S: TransferStore> Transfers<S> {
     async fn destination_blockers(
         &self,
         row: &Destination,
-        protocol: u32,
-        kinds: &[(String, u32)],
+        needed: &Versions,
         practices: &[PracticeId],
-    ) -> Result<Vec<String>> {
-        let mut blockers = Vec::new();
-        if protocol != u32::from(PROTOCOL_VERSION) {
-            blockers.push(blocker(Code::DestinationRefuses, "protocol version"));
-        }
+    ) -> Result<Vec<(Code, String)>> {
+        let lacks = lacking(&Versions::here(), needed).into_iter();
+        let mut blockers: Vec<_> = lacks.map(|text| (Code::DestinationRefuses, text)).collect();
+        let block = |code: Code, place: &str| (code, blocker(code, place));
         if self.policies.allowed(&row.from, &row.to).is_none() {
-            blockers.push(blocker(Code::TransferNotAllowed, row.from.as_str()));
-        }
-        for (kind, schema) in kinds {
-            if !convert::understands(kind, *schema) {
-                blockers.push(blocker(Code::DestinationRefuses, kind));
-            }
+            blockers.push(block(Code::TransferNotAllowed, row.from.as_str()));
         }
         for practice in practices {
             if !self.enrolments.known(*practice).await? {
-                blockers.push(blocker(
-                    Code::AgreementMissing,
-                    &format!("practice {practice} at the destination"),
-                ));
+                let place = format!("practice {practice} at the destination");
+                blockers.push(block(Code::AgreementMissing, &place));
             }
         }
         Ok(blockers)
@@ -233,6 +226,16 @@ impl<S: TransferStore> Transfers<S> {
 
 fn blocker(code: Code, place: &str) -> String {
     format!("{} ({place})", code.as_str())
+}
+
+/// What a record needs of the region it goes to.
+fn needed(totals: &Totals) -> Versions {
+    let kinds = totals.kinds.iter();
+    Versions::needed(kinds.map(|(kind, total)| (kind.clone(), total.schema.into())).collect())
+}
+
+fn lacking(there: &Versions, needed: &Versions) -> Vec<String> {
+    there.lacks(needed).iter().map(|place| blocker(Code::DestinationRefuses, place)).collect()
 }
 
 fn expected_ms(totals: &Totals) -> u64 {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use domicile_proto::transfer::v1 as pb;
 use domicile_proto::transfer::v1::transfer_peer_service_server::TransferPeerService;
-use domicile_transfer_protocol::TransferStore;
+use domicile_transfer_protocol::{TransferStore, Versions};
 use domicile_types::{Code, Error, ItemId, ObjectId};
 use futures::{Stream, StreamExt as _, stream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,18 +30,24 @@ const DIGESTS: usize = 5_000;
 impl<S: TransferStore> TransferPeerService for PeerService<S> {
     async fn preflight(&self, request: Request<pb::PreflightRequest>) -> Answer<pb::PreflightResponse> {
         let from = calling_region(&request)?;
+        let scope = domicile_rpc::scope(&request).map_err(status)?;
         let body = request.into_inner();
         let requested = body.requested.ok_or_else(|| missing("requested"))?;
         let practices = body.practice_ids.iter().map(|id| parse(id, "practice_ids"));
         let invitation = Invitation {
             from,
             requested: convert::signed(&requested).map_err(status)?,
-            protocol: body.protocol_version,
-            kinds: body.kinds.into_iter().map(|kind| (kind.kind, kind.schema)).collect(),
+            needed: convert::versions(body.protocol_version, body.kinds),
             practices: practices.collect::<Result<_, _>>()?,
         };
-        let (blockers, statement) = self.0.answer_preflight(invitation).await.map_err(status)?;
-        Ok(Response::new(pb::PreflightResponse { blockers, preflighted: statement.map(convert::statement) }))
+        let (blockers, statement) = self.0.answer_preflight(&scope, invitation).await.map_err(status)?;
+        let here = Versions::here();
+        Ok(Response::new(pb::PreflightResponse {
+            blockers,
+            preflighted: statement.map(convert::statement),
+            protocol_version: here.protocol,
+            kinds: convert::kinds(here.kinds),
+        }))
     }
 
     type PullPageStream = Parts<pb::PullPageResponse>;
