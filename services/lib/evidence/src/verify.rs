@@ -20,14 +20,12 @@ use crate::policy::{LogKeys, LogPolicy, Policy};
 use crate::report::{Comparison, Finding, Report, Verdict};
 use crate::statement::SignedStatement;
 use crate::writers::Writers;
+use clocks::Clocks;
 use transfers::Transfer;
 
+mod clocks;
 mod transfers;
 
-/// A writer's clock may be this much ahead of the sequencer's.
-const AHEAD: Duration = Duration::from_secs(60);
-/// An entry may wait this long for the sequencer before it looks odd.
-const LATE: Duration = Duration::from_secs(3600);
 /// An entry this young may still be in flight in another transaction.
 const IN_FLIGHT: Duration = Duration::from_secs(900);
 /// How long a transfer may stay open after Released unless the policy says otherwise.
@@ -70,8 +68,7 @@ pub struct Verifier<'a> {
     frontier: Frontier,
     tile: (u64, Vec<Hash>),
     writers: Writers,
-    last: Option<Timestamp>,
-    clocks: (u64, Option<u64>),
+    clocks: Clocks,
     lost: u64,
     transfers: BTreeMap<TransferId, Transfer>,
     report: Report,
@@ -128,8 +125,7 @@ impl<'a> Verifier<'a> {
             frontier: Frontier::new(),
             tile: (0, Vec::new()),
             writers: Writers::default(),
-            last: None,
-            clocks: (0, None),
+            clocks: Clocks::default(),
             lost: 0,
             transfers: BTreeMap::new(),
             report,
@@ -330,11 +326,7 @@ impl<'a> Verifier<'a> {
         let Some(at) = entry.sequenced_at else {
             return self.find(Verdict::Altered, Some(index), "the sequencer's time is missing");
         };
-        let back = self.last.is_some_and(|last| at < last);
-        if back || entry.written_at > at.plus(AHEAD) || entry.written_at.plus(LATE) < at {
-            self.clocks = (self.clocks.0 + 1, self.clocks.1.or(Some(index)));
-        }
-        self.last = Some(self.last.map_or(at, |last| last.max(at)));
+        self.clocks.note(index, &entry, at);
         if let Some(reference) = entry.statement {
             if entry.transfer != Some(reference.transfer) {
                 self.find(Verdict::Disagreement, Some(index), "the statement is another transfer's");
@@ -456,7 +448,7 @@ impl<'a> Verifier<'a> {
     }
 
     fn conclude_writers(&mut self) {
-        let newest = self.last.unwrap_or_default();
+        let newest = self.clocks.newest().unwrap_or_default();
         for gap in self.writers.gaps() {
             let numbers =
                 format!("numbers {} to {} of writer {} epoch {}", gap.first, gap.last, gap.writer, gap.epoch);
@@ -477,20 +469,22 @@ impl<'a> Verifier<'a> {
     }
 
     fn conclude_clocks(&mut self) {
-        if self.clocks.0 > 0 {
-            let message = format!("{} entries whose times do not fit the sequencer's", self.clocks.0);
-            self.find(Verdict::ClockAnomaly, self.clocks.1, message);
+        let newest = self.clocks.newest();
+        let (odd, first) = std::mem::take(&mut self.clocks).odd();
+        if odd > 0 {
+            let message = format!("{odd} entries whose times do not fit the sequencer's");
+            self.find(Verdict::ClockAnomaly, first, message);
         }
         let age = self.demands.policy.and_then(|policy| policy.max_age_hours);
         let (Some(hours), Some(now)) = (age, self.demands.now) else { return };
         let limit = Duration::from_secs(hours.saturating_mul(3600));
-        if self.last.is_none_or(|last| last.plus(limit) < now) {
+        if newest.is_none_or(|last| last.plus(limit) < now) {
             self.find(Verdict::Stale, None, format!("the newest entry is more than {hours} hours old"));
         }
     }
 
     fn conclude_transfers(&mut self) {
-        let now = self.demands.now.or(self.last).unwrap_or_default();
+        let now = self.demands.now.or(self.clocks.newest()).unwrap_or_default();
         let settle = self.demands.policy.and_then(|policy| policy.settle_hours);
         let settle = settle.map_or(SETTLE, |hours| Duration::from_secs(hours.saturating_mul(3600)));
         let about = self.header.as_ref().and_then(|header| header.transfer);

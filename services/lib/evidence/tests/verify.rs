@@ -287,6 +287,38 @@ fn a_stale_head_and_odd_clocks_are_told() {
     assert_eq!(worst(&check(&log, &log.bundle())), (18, Some(4)));
 }
 
+/// Entries that were left in the outbox when a region was killed are taken in when it starts again.
+#[test]
+fn a_region_that_was_switched_off_is_not_odd() {
+    let off = Duration::from_secs(30 * 3600);
+    let later = |log: &Log, event: EventType, wait: Duration| {
+        let mut entry = log.entry(event);
+        let at = entry.written_at.plus(off);
+        entry.sequenced_at = Some(at);
+        let wait = i64::try_from(wait.as_micros()).expect("small");
+        entry.written_at = Timestamp::from_micros(at.micros() - wait);
+        entry
+    };
+    let told = |entries: &[(EventType, Duration)]| {
+        let mut log = grown(4);
+        for (event, wait) in entries {
+            let entry = later(&log, *event, *wait);
+            log.push(&entry);
+        }
+        log.checkpoint();
+        worst(&check(&log, &log.bundle()))
+    };
+    let (read, start) = (EventType::RecordItemRead, EventType::SystemStart);
+    let now = Duration::ZERO;
+    assert_eq!(told(&[(read, off), (read, off), (start, now), (read, now)]), (0, None));
+    assert_eq!(told(&[(start, now), (read, off)]), (0, None), "another process may have started before");
+    assert_eq!(told(&[(read, off), (read, off), (read, now)]), (18, Some(4)), "nobody says that it started");
+    let before = off.saturating_sub(Duration::from_secs(2 * 3600));
+    assert_eq!(told(&[(read, before), (start, now)]), (18, Some(4)), "written while it was off");
+    let long = off + Duration::from_secs(2 * 3600);
+    assert_eq!(told(&[(read, long), (start, now)]), (18, Some(4)), "late before it was off");
+}
+
 #[test]
 fn a_bundle_that_breaks_off_or_is_none_is_unreadable() {
     let log = grown(30);
