@@ -76,6 +76,7 @@ async fn a_record_moves_while_it_is_written_and_comes_back(backend: Backend) -> 
     );
     world.verify(["eu", "ca"], &moving.id).await?;
     receipt_is_whole(&client_there, &moving.id).await?;
+    page_tells_it(&world, &moving.id, &patient.login.email).await?;
 
     // And back: the attempt and the epoch go on counting.
     let back = Patient { client: client_there, ..patient.clone() };
@@ -162,6 +163,21 @@ async fn reaches_or_gone(client: &domicile_cli::Client, transfer: &str) -> Outco
         domicile_tests::world::pause().await;
     }
     Err("the source does not let go".into())
+}
+
+/// The page for people who file such things: what was consented to, both logs' steps, the certificate; nobody's name.
+async fn page_tells_it(world: &World, transfer: &str, email: &str) -> Outcome<()> {
+    let request = GetReceiptRequest { transfer_id: transfer.to_owned() };
+    let receipt = answer(world.auditor("eu").await?.transfers().get_receipt(request)).await?;
+    let receipt = domicile_cli::json::of("domicile.transfer.v1.GetReceiptResponse", &receipt).to_string();
+    let page = world.report(["eu", "ca"], transfer, &receipt).await?;
+    let parts =
+        ["Proven: everything", "HOW TO WITHDRAW", "Certificate of erasure", "in the log of ca", transfer];
+    for part in parts {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains(email) && !page.contains("not there") && !page.contains("differs"));
+    Ok(())
 }
 
 async fn receipt_is_whole(client: &domicile_cli::Client, transfer: &str) -> Outcome<()> {

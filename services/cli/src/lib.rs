@@ -9,6 +9,7 @@ pub mod failure;
 pub mod files;
 pub mod json;
 pub mod output;
+pub mod page;
 pub mod place;
 pub mod progress;
 pub mod secrets;

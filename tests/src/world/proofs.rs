@@ -41,4 +41,22 @@ impl World {
         }
         Ok(Verdicts(run(&[arguments.as_slice(), &[&second]].concat()).await?))
     }
+
+    /// The page about a transfer, from the bundles that [`World::verify`] has exported and somebody's receipt.
+    ///
+    /// # Errors
+    /// When the command finds anything, or says anything but that it wrote the page.
+    pub async fn report(&self, regions: [&str; 2], transfer: &str, receipt: &str) -> Outcome<String> {
+        let in_folder = |name: String| self.folder.join(name).display().to_string();
+        let bundles = regions.map(|region| in_folder(format!("{region}.bundle")));
+        let policy = in_folder("policy.json".to_owned());
+        let (receipt_file, page) =
+            (in_folder(format!("{transfer}.json")), in_folder(format!("{transfer}.html")));
+        std::fs::write(&receipt_file, receipt)?;
+        let [first, second] = &bundles;
+        let arguments = ["audit", "report", first, second, "--policy", &policy, "--transfer", transfer];
+        let more = ["--receipt", &receipt_file, "--out", &page];
+        run(&[arguments.as_slice(), &more].concat()).await?;
+        Ok(std::fs::read_to_string(page)?)
+    }
 }

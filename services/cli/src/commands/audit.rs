@@ -7,6 +7,7 @@ use domicile_evidence::entry::{Entry, Outcome};
 use domicile_proto::audit::v1::{ExportBundleRequest, ListEntriesRequest, ListOwnEntriesRequest, LogEntry};
 use serde_json::{Value, json};
 
+use super::report::{self, ReportArgs};
 use super::verify::{self, VerifyArgs};
 use crate::app::App;
 use crate::client::{Client, answer};
@@ -19,12 +20,14 @@ pub enum AuditCommand {
     /// Show entries of the log; for clients, those about their own record.
     #[command(after_help = "\
 Examples:
+  domicile --region eu audit show
+  domicile --region eu audit show --start 0
   domicile --region eu audit show --transfer $TRANSFER
   domicile --region eu audit show --own")]
     Show {
-        /// The first index.
-        #[arg(long, default_value_t = 0)]
-        start: u64,
+        /// The first index; when left out the newest entries of the whole log, else from the first on.
+        #[arg(long)]
+        start: Option<u64>,
         /// At most this many, 1 to 1,000.
         #[arg(long, default_value_t = 100)]
         limit: u32,
@@ -57,25 +60,41 @@ Examples:
     },
     /// Verify exported bundles offline: files alone, no region asked.
     Verify(VerifyArgs),
+    /// Render one transfer's evidence as a page to read and to print, from exported bundles.
+    Report(ReportArgs),
 }
 
 impl AuditCommand {
     pub(super) async fn run(self, app: &App) -> Result<()> {
         match self {
             Self::Show { start, limit, own: true, .. } => {
-                let request = ListOwnEntriesRequest { start, limit };
+                let request = ListOwnEntriesRequest { start: start.unwrap_or(0), limit };
                 let response = answer(app.client()?.audit().list_own_entries(request)).await?;
                 entries(app, &response.entries, None)
             }
             Self::Show { start, limit, transfer, own: false } => {
+                let client = app.client()?;
+                let start = match start {
+                    Some(start) => start,
+                    None if transfer.is_empty() => newest(&client, limit).await?,
+                    None => 0,
+                };
                 let request = ListEntriesRequest { start, limit, transfer_id: transfer };
-                let response = answer(app.client()?.audit().list_entries(request)).await?;
+                let response = answer(client.audit().list_entries(request)).await?;
                 entries(app, &response.entries, Some(response.size))
             }
             Self::Bundle { out, transfer, regions } => bundle(app, &out, transfer, &regions).await,
             Self::Verify(args) => verify::run(app, &args),
+            Self::Report(args) => report::run(app, &args),
         }
     }
+}
+
+/// Where the last `limit` entries begin.
+async fn newest(client: &Client, limit: u32) -> Result<u64> {
+    let request = ListEntriesRequest { start: 0, limit: 1, transfer_id: String::new() };
+    let size = answer(client.audit().list_entries(request)).await?.size;
+    Ok(size.saturating_sub(limit.into()))
 }
 
 fn entries(app: &App, entries: &[LogEntry], size: Option<u64>) -> Result<()> {

@@ -9,6 +9,7 @@ mod item;
 mod object;
 mod operate;
 mod practice;
+mod report;
 mod span;
 pub mod transfer;
 pub mod verify;

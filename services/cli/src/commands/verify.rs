@@ -44,7 +44,7 @@ pub struct VerifyArgs {
 }
 
 /// Heads seen before, by region.
-type State = BTreeMap<String, SavedHead>;
+pub(super) type State = BTreeMap<String, SavedHead>;
 
 /// Everything a verification found.
 pub struct Verification {
@@ -56,6 +56,16 @@ pub struct Verification {
 }
 
 impl Verification {
+    fn of(verified: Vec<VerifiedBundle>, transfer: Option<TransferId>) -> Self {
+        let comparisons = compare_all(&verified, transfer);
+        let heads = verified
+            .iter()
+            .filter_map(|found| Some((found.report.region.clone(), found.head.clone()?)))
+            .collect();
+        let reports = verified.into_iter().map(|found| found.report).collect();
+        Self { reports, comparisons, heads }
+    }
+
     /// The exit code: 0 when everything is proven, else that of the worst finding.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -85,6 +95,17 @@ fn verify_since(
     transfer: Option<TransferId>,
     now: domicile_types::Timestamp,
 ) -> Result<Verification> {
+    Ok(Verification::of(verified(bundles, policy, state, transfer, now)?, transfer))
+}
+
+/// Reads and checks every bundle; two of one log are refused.
+pub(super) fn verified(
+    bundles: &[PathBuf],
+    policy: Option<&Policy>,
+    state: &State,
+    transfer: Option<TransferId>,
+    now: domicile_types::Timestamp,
+) -> Result<Vec<VerifiedBundle>> {
     let mut verified = Vec::new();
     for bundle in bundles {
         // The region's name stands in the bundle; a saved head of another region does not verify
@@ -101,13 +122,7 @@ fn verify_since(
         apart(bundles, &verified)?;
         told(&verified, transfer)?;
     }
-    let comparisons = compare_all(&verified, transfer);
-    let heads = verified
-        .iter()
-        .filter_map(|found| Some((found.report.region.clone(), found.head.clone()?)))
-        .collect();
-    let reports = verified.into_iter().map(|found| found.report).collect();
-    Ok(Verification { reports, comparisons, heads })
+    Ok(verified)
 }
 
 fn one(path: &Path, demands: Demands<'_>) -> Result<VerifiedBundle> {
@@ -173,7 +188,7 @@ fn shared(left: &Report, right: &Report) -> Vec<TransferId> {
     both.filter_map(|story| story.transfer.parse().ok()).collect()
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
     let text = std::fs::read(path).map_err(|cause| Failure::file(path, &cause))?;
     serde_json::from_slice(&text).map_err(|_| Failure::Usage(format!("{}: not {what}", path.display())))
 }

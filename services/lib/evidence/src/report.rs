@@ -206,7 +206,9 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    fn witnesses(&self) -> String {
+    /// The quorum the region has signed, and whose cosignatures its head bears, in words.
+    #[must_use]
+    pub fn witnesses(&self) -> String {
         let signed = match self.signed_quorum {
             Some(0) => "quorum 0: the region has signed that it has no witnesses".to_owned(),
             Some(quorum) => format!("quorum {quorum} by the region's signed policy"),

@@ -18,7 +18,7 @@ use crate::keys::VerifierKey;
 use crate::merkle::{Frontier, Hash, leaf_hash};
 use crate::policy::{LogKeys, LogPolicy, Policy};
 use crate::report::{Comparison, Finding, Report, Verdict};
-use crate::statement::SignedStatement;
+use crate::statement::{SignedStatement, Verified};
 use crate::writers::Writers;
 use clocks::Clocks;
 use transfers::Transfer;
@@ -82,6 +82,13 @@ pub struct VerifiedBundle {
     /// The head, to be given as `state` next time; absent when no checkpoint verified.
     pub head: Option<SavedHead>,
     transfers: BTreeMap<TransferId, Transfer>,
+}
+
+impl VerifiedBundle {
+    /// The statements of a transfer whose signatures have been checked, by attempt, region and number.
+    pub fn statements(&self, transfer: TransferId) -> impl Iterator<Item = &Verified> {
+        self.transfers.get(&transfer).into_iter().flat_map(Transfer::statements)
+    }
 }
 
 /// Verifies a bundle that is in memory.

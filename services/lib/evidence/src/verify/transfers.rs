@@ -43,6 +43,10 @@ impl Transfer {
         self.signed.insert(at, verified);
     }
 
+    pub(super) fn statements(&self) -> impl Iterator<Item = &Verified> {
+        self.signed.values()
+    }
+
     /// Whether it has ended.
     fn rests(&self) -> bool {
         let ends = |logged: &Logged| matches!(logged.reference.step, Step::Shredded | Step::Aborted);
