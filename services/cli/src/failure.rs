@@ -55,6 +55,23 @@ impl Failure {
         Self::local(format!("{}: {}", path.display(), reason(cause)), advice)
     }
 
+    /// The same failure, of this region or process of a deployment.
+    #[must_use]
+    pub fn of(self, name: &str) -> Self {
+        match self {
+            Self::Service(error) => {
+                let place = match error.place() {
+                    Some(place) => format!("{name}: {place}"),
+                    None => name.to_owned(),
+                };
+                Self::Service(error.at(place))
+            }
+            Self::Usage(what) => Self::Usage(format!("{name}: {what}")),
+            Self::Local { what, advice } => Self::Local { what: format!("{name}: {what}"), advice },
+            other => other,
+        }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

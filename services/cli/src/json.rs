@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use domicile_types::{Code, Error};
 use prost::Message;
 use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
+    DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions,
 };
 use serde_json::Value;
 
@@ -32,14 +32,35 @@ pub fn of<M: Message>(name: &str, message: &M) -> Value {
 /// Reads a message from JSON.
 ///
 /// # Errors
-/// [`Code::InvalidRequest`] when the JSON does not fit the message. The error names no value.
-pub fn parse<M: Message + Default>(name: &str, value: Value) -> Result<M> {
-    let refused = || Failure::from(Error::new(Code::InvalidRequest).at(short(name)));
-    let descriptor = descriptor(name).ok_or_else(refused)?;
+/// [`Code::InvalidRequest`] when the JSON does not fit the message. The error names the field and no value.
+pub fn parse<M: Message + Default>(name: &str, value: &Value) -> Result<M> {
+    let refused = |place: String| Failure::from(Error::new(Code::InvalidRequest).at(place));
+    let descriptor = descriptor(name).ok_or_else(|| refused(short(name).to_owned()))?;
+    let message = dynamic(&descriptor, value);
+    let message = message.ok_or_else(|| refused(misfit(&descriptor, value, short(name).to_owned())))?;
+    M::decode(message.encode_to_vec().as_slice()).map_err(|_| refused(short(name).to_owned()))
+}
+
+fn dynamic(descriptor: &MessageDescriptor, value: &Value) -> Option<DynamicMessage> {
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let message =
-        DynamicMessage::deserialize_with_options(descriptor, value, &options).map_err(|_| refused())?;
-    M::decode(message.encode_to_vec().as_slice()).map_err(|_| refused())
+    DynamicMessage::deserialize_with_options(descriptor.clone(), value, &options).ok()
+}
+
+/// The first field of a value that does not fit the message by itself; the whole when each does.
+fn misfit(descriptor: &MessageDescriptor, value: &Value, at: String) -> String {
+    let Value::Object(fields) = value else { return at };
+    let alone = |(name, value): (&String, &Value)| Value::from_iter([(name.clone(), value.clone())]);
+    let Some((name, value)) = fields.iter().find(|field| dynamic(descriptor, &alone(*field)).is_none())
+    else {
+        return at;
+    };
+    let here = format!("{at}.{name}");
+    let field = descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name));
+    match field.map(|field| field.kind()) {
+        Some(Kind::Message(inner)) => misfit(&inner, value, here),
+        Some(_) => here,
+        None => format!("{here}: there is no such field"),
+    }
 }
 
 /// The message name of a kind of payload, such as `ChatMessage` for `chat_message`.
@@ -64,7 +85,7 @@ fn short(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use domicile_proto::records::v1::{Note, Payload, payload::Kind};
+    use domicile_proto::records::v1::{Note, Payload, payload};
     use serde_json::json;
 
     use super::*;
@@ -72,18 +93,30 @@ mod tests {
     #[test]
     fn a_payload_comes_in_and_goes_out_as_json() {
         let value = json!({ "note": { "title": "t", "text": "words", "template": "" } });
-        let payload: Payload = parse("domicile.records.v1.Payload", value.clone()).unwrap();
-        assert!(matches!(&payload.kind, Some(Kind::Note(Note { title, .. })) if title == "t"));
+        let payload: Payload = parse("domicile.records.v1.Payload", &value).unwrap();
+        assert!(matches!(&payload.kind, Some(payload::Kind::Note(Note { title, .. })) if title == "t"));
         assert_eq!(of("domicile.records.v1.Payload", &payload), value);
     }
 
     #[test]
     fn unknown_fields_and_kinds_are_refused_without_their_values() {
         for wrong in [json!({ "note": { "titel": "secret" } }), json!({ "diary": {} }), json!([1])] {
-            let failure = parse::<Payload>("domicile.records.v1.Payload", wrong).err().unwrap();
+            let failure = parse::<Payload>("domicile.records.v1.Payload", &wrong).err().unwrap();
             assert_eq!(failure.exit_code(), 2);
             assert!(!failure.to_string().contains("secret"));
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_field() {
+        let place = |value| {
+            let failure = parse::<Payload>("domicile.records.v1.Payload", &value).err().unwrap();
+            failure.to_json().unwrap()["error"]["where"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(place(json!({ "note": { "titel": "x" } })), "Payload.note.titel: there is no such field");
+        assert_eq!(place(json!({ "note": { "text": 7, "title": "x" } })), "Payload.note.text");
+        assert_eq!(place(json!({ "diary": {} })), "Payload.diary: there is no such field");
+        assert_eq!(place(json!(["x"])), "Payload");
     }
 
     #[test]

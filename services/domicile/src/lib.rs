@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
+use domicile_cli::failure::Failure;
 use domicile_cli::{App, Command, EXIT_CODES, Global, output};
 use domicile_types::Ctx;
 use tracing::Instrument as _;
@@ -57,12 +58,27 @@ enum Action {
     Command(Command),
 }
 
+/// Tells what is wrong with the command line: help and version as they are, an error as JSON where JSON was asked for.
+fn misread(wrong: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if !wrong.use_stderr() || !json {
+        wrong.exit();
+    }
+    let said = wrong.render().to_string();
+    let first = said.lines().next().unwrap_or_default();
+    let what = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    ExitCode::from(output::report(&Failure::Usage(what), true))
+}
+
 /// Runs the command line of this process and gives its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     memory::keep_to_itself();
     panics::say_only_where();
-    let domicile = Domicile::parse();
+    let domicile = match Domicile::try_parse() {
+        Ok(domicile) => domicile,
+        Err(wrong) => return misread(&wrong),
+    };
     let json = domicile.global.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {

@@ -142,7 +142,7 @@ fn payload(kind: &str, content: &[u8]) -> Result<Payload> {
     }
     let content: Value =
         serde_json::from_slice(content).map_err(|_| Failure::Usage("the content is not JSON".to_owned()))?;
-    json::parse(PAYLOAD, json!({ kind: content }))
+    json::parse(PAYLOAD, &json!({ kind: content }))
 }
 
 fn draft(app: &App, args: &PutArgs) -> Result<ItemDraft> {

@@ -111,32 +111,49 @@ async fn list(app: &App, include_resting: bool) -> Result<()> {
     )
 }
 
-/// Asks every region of the deployment, or the one named, whether it serves.
+/// The health service's name for a region's audit log.
+const AUDIT: &str = "domicile.audit";
+/// How long a region may take to say how it is.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// A part's state: well, not well, or why it does not say.
+fn word(error: Option<Error>, well: &str) -> String {
+    match error {
+        None => well.to_owned(),
+        Some(error) if error.code() == Code::StoreUnavailable => format!("not {well}"),
+        Some(error) => error.code().as_str().to_owned(),
+    }
+}
+
+/// Asks every region of the deployment, or the one named, whether it serves and whether its audit log is signed.
 pub(super) async fn health(app: &App) -> Result<()> {
     let regions = match (&app.global.region, &app.global.endpoint) {
         (None, None) => ClientFile::read(&app.folder()?)?.regions.into_keys().collect(),
         _ => Vec::from([app.place()?.name]),
     };
-    let mut rows: Vec<(String, Option<Error>)> = Vec::new();
+    let mut rows = Vec::new();
     for region in regions {
         let place = if app.global.endpoint.is_some() { app.place()? } else { app.place_of(&region)? };
-        let answered = Client::new(&place)?.health(Duration::from_secs(5)).await;
-        rows.push((region, answered.err()));
+        let client = Client::new(&place)?;
+        let state = word(client.health(WAIT).await.err(), "serving");
+        // The log of a region that does not answer is not asked for.
+        let log = match state.as_str() {
+            "serving" => word(client.health_of(AUDIT, WAIT).await.err(), "signed"),
+            _ => String::new(),
+        };
+        rows.push([region, state, log]);
     }
-    let state = |error: &Option<Error>| error.as_ref().map_or("serving", |error| error.code().as_str());
     app.out.answer(
         || {
-            rows.iter()
-                .map(|(region, error)| json!({ "region": region, "state": state(error) }))
-                .collect::<Value>()
+            let shown = |[region, state, log]: &[String; 3]| json!({ "region": region, "state": state, "audit_log": log });
+            rows.iter().map(shown).collect::<Value>()
         },
         || {
-            let rows: Vec<_> =
-                rows.iter().map(|(region, error)| vec![region.clone(), state(error).to_owned()]).collect();
-            text::table(&["region", "state"], &rows)
+            let rows: Vec<_> = rows.iter().map(|row| row.to_vec()).collect();
+            text::table(&["region", "state", "audit log"], &rows)
         },
     )?;
-    let silent = rows.iter().any(|(_, error)| error.is_some());
+    let silent = rows.iter().any(|[_, state, log]| state != "serving" || log != "signed");
     if silent {
         Err(Failure::Status(crate::failure::exit_code(Code::StoreUnavailable.class())))
     } else {

@@ -114,7 +114,7 @@ async fn accept(app: &App, file: PathBuf) -> Result<()> {
     let content = files::read(&file)?;
     let value: Value = serde_json::from_slice(&content)
         .map_err(|_| Failure::Usage(format!("{}: not an enrolment", file.display())))?;
-    let enrolment: Enrolment = json::parse(ENROLMENT, value)?;
+    let enrolment: Enrolment = json::parse(ENROLMENT, &value)?;
     let request = AcceptEnrolmentRequest { enrolment: Some(enrolment) };
     let response = answer(app.client()?.identity().accept_enrolment(request)).await?;
     app.out.answer(

@@ -208,7 +208,7 @@ pub(crate) fn transfer_text(transfer: &Transfer) -> String {
         ("asked for", text::time(transfer.requested_at_micros)),
         ("changed", text::time(transfer.changed_at_micros)),
         ("until", text::time(transfer.deadline_micros)),
-        ("blocked by", transfer.blockers.join(", ")),
+        ("blocked by", transfer.blockers.iter().map(|one| blocker_text(one)).collect::<Vec<_>>().join("\n")),
         ("withdraw", if transfer.withdrawable { "possible".to_owned() } else { String::new() }),
         ("operator says", text::safe(&transfer.operator_reason)),
         ("as told by", transfer.role.clone()),
@@ -250,6 +250,9 @@ pub fn rests(transfer: &Transfer) -> bool {
 /// An offer as people read it, the notice in full.
 #[must_use]
 pub fn offer_text(offer: &Offer) -> String {
+    if !offer.blockers.is_empty() {
+        return blocked_text(offer);
+    }
     let kinds: Vec<_> = offer
         .kinds
         .iter()
@@ -262,12 +265,35 @@ pub fn offer_text(offer: &Offer) -> String {
         ("takes about", format!("{:.1} s", seconds(offer.expected_ms))),
         ("writes wait", format!("about {:.1} s", seconds(offer.expected_freeze_ms))),
         ("open until", text::time(offer.expires_at_micros)),
-        ("blocked by", offer.blockers.join(", ")),
         ("psychotherapy", psychotherapy(offer)),
         ("notice", format!("{} ({})", offer.notice_version, offer.locale)),
         ("digest", hex::encode(&offer.digest)),
     ]);
     format!("{facts}\n{}\n{}", text::table(&["kind", "items", "size"], &kinds), text::safe(&offer.notice))
+}
+
+/// There is nothing to consent to until what blocks is gone: what it is and what to do about it.
+fn blocked_text(offer: &Offer) -> String {
+    let mut out = text::fields(&[
+        ("transfer", offer.transfer_id.clone()),
+        ("from, to", format!("{} to {}", offer.source, offer.destination)),
+        ("state", "blocked: there is no offer yet".to_owned()),
+    ]);
+    out.push_str("\nWhat blocks it\n");
+    for blocker in &offer.blockers {
+        out.push_str(&format!("  {}\n", text::safe(&blocker_text(blocker))));
+    }
+    out.push_str("\nThe region asks again by itself; the offer appears once nothing blocks any more.\n");
+    out
+}
+
+/// A blocker as the region names it, `CODE (place)`, in words.
+fn blocker_text(blocker: &str) -> String {
+    let (code, place) = blocker.split_once(' ').unwrap_or((blocker, ""));
+    let Some(known) = Code::parse(code) else { return blocker.to_owned() };
+    let place = place.trim_matches(['(', ')']);
+    let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+    format!("{code}: {}{place} {}", known.what(), known.advice())
 }
 
 fn psychotherapy(offer: &Offer) -> String {
@@ -518,6 +544,16 @@ mod tests {
         assert!(shown.contains("erased, held by an operator"), "{shown}");
         assert!(!shown.contains("shredded"));
         assert_eq!(client_words("shredded"), "erased");
+    }
+
+    #[test]
+    fn a_blocked_offer_says_what_blocks_in_words() {
+        let offer = Offer { blockers: vec!["DOM-IDENTITY-008 ()".to_owned()], ..Offer::default() };
+        let shown = offer_text(&offer);
+        let code = Code::parse("DOM-IDENTITY-008").unwrap();
+        assert!(shown.contains(code.what()) && shown.contains(code.advice()), "{shown}");
+        assert!(!shown.contains("()") && !shown.contains("digest"), "{shown}");
+        assert_eq!(blocker_text("something new"), "something new");
     }
 
     #[test]

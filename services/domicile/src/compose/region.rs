@@ -32,6 +32,13 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The health service's name for a region on SQLite: no roles, no row-level security.
 const ON_SQLITE: &str = "domicile.region.on_sqlite";
 
+/// The health service's name for the audit log: not serving while what was recorded is not taken in and signed.
+const AUDIT: &str = "domicile.audit";
+/// What was recorded is in the log's tree within 250 ms when all is well.
+const TAKEN_IN: Duration = Duration::from_secs(60);
+/// The log is signed at least every ten minutes.
+const SIGNED: Duration = Duration::from_secs(15 * 60);
+
 /// The health service's name for the listener's certificates: not serving while the files do not fit.
 const CERTIFICATES: &str = "domicile.certificates";
 
@@ -232,14 +239,24 @@ async fn watch_store(store: domicile_store::Store, health: [Health; 2], shutdown
     }
     loop {
         let serving = store.health().await.is_ok();
+        let logs = serving && logs(&store).await;
         for listener in &health {
             listener.set("", serving).await;
+            listener.set(AUDIT, logs).await;
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// Whether the audit log takes in what is recorded, and is signed.
+async fn logs(store: &domicile_store::Store) -> bool {
+    let Ok(lag) = store.audit_lag().await else { return false };
+    let now = store.ctx().now();
+    let taken_in = lag.oldest.is_none_or(|oldest| now.since(oldest) < TAKEN_IN);
+    taken_in && lag.signed.is_some_and(|(_, at)| now.since(at) < SIGNED)
 }
 
 /// Takes changed certificates up also while nobody connects, and tells by health when files on disk do not

@@ -1,7 +1,7 @@
 //! The first accounts of a deployment: an operator and a compliance officer in each region, with
 //! generated passwords that lie in one file for the person who started it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domicile_cli::failure::Result;
 use domicile_types::{Ctx, RegionId};
@@ -27,23 +27,41 @@ pub(crate) struct FirstAccounts {
 }
 
 /// `credentials.toml`: the first accounts of every region.
-#[derive(Clone, Default, Deserialize, Serialize)]
-pub(crate) struct Credentials(pub(crate) BTreeMap<RegionId, FirstAccounts>);
+#[derive(Clone, Default)]
+pub(crate) struct Credentials {
+    accounts: BTreeMap<RegionId, FirstAccounts>,
+    /// Those that were made just now, and may turn out to have passwords already.
+    fresh: BTreeSet<RegionId>,
+}
 
 impl Credentials {
     /// The folder's credentials; those that are missing are made and written before they are used.
     pub(crate) fn open(layout: &Layout, regions: &[RegionId], ctx: &Ctx) -> Result<Self> {
-        let mut credentials: Self = files::read_toml(&layout.credentials())?.unwrap_or_default();
+        let accounts = files::read_toml(&layout.credentials())?.unwrap_or_default();
+        let mut credentials = Self { accounts, fresh: BTreeSet::new() };
         for region in regions {
-            credentials.0.entry(region.clone()).or_insert_with(|| FirstAccounts::make(region, ctx));
+            if !credentials.accounts.contains_key(region) {
+                credentials.accounts.insert(region.clone(), FirstAccounts::make(region, ctx));
+                credentials.fresh.insert(region.clone());
+            }
         }
-        files::replace_toml(&layout.credentials(), &credentials)?;
+        files::replace_toml(&layout.credentials(), &credentials.accounts)?;
         Ok(credentials)
+    }
+
+    /// The region's first accounts have passwords already: those that were made just now are none of theirs,
+    /// and are not left where somebody would try them.
+    pub(crate) fn known(&mut self, layout: &Layout, region: &RegionId) -> Result<()> {
+        if self.fresh.remove(region) {
+            self.accounts.remove(region);
+            files::replace_toml(&layout.credentials(), &self.accounts)?;
+        }
+        Ok(())
     }
 
     /// The first accounts of a region.
     pub(crate) fn of(&self, region: &RegionId) -> Option<&FirstAccounts> {
-        self.0.get(region)
+        self.accounts.get(region)
     }
 }
 
@@ -80,5 +98,22 @@ mod tests {
         assert_eq!(of(&first), of(&second));
         assert_eq!(of(&first).len(), 24);
         assert_ne!(of(&first), first.of(&eu).unwrap().compliance.password);
+    }
+
+    #[test]
+    fn passwords_that_would_not_work_are_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_path_buf());
+        let (eu, ca) = (RegionId::new("eu").unwrap(), RegionId::new("ca").unwrap());
+        let open = |regions: &[RegionId]| Credentials::open(&layout, regions, &Ctx::system()).unwrap();
+        open(std::slice::from_ref(&eu));
+        let mut second = open(&[eu.clone(), ca.clone()]);
+        // Both regions say that their accounts have passwords: the file knows those of the first.
+        second.known(&layout, &eu).unwrap();
+        second.known(&layout, &ca).unwrap();
+        assert!(second.of(&eu).is_some() && second.of(&ca).is_none());
+        let kept: BTreeMap<RegionId, FirstAccounts> =
+            files::read_toml(&layout.credentials()).unwrap().unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), [&eu]);
     }
 }

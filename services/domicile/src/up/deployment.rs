@@ -82,13 +82,19 @@ impl Deployment {
         let keys = keys(&layout, &state, ctx).await?;
         settings::coordinator(&layout, &state)?;
         for region in state.regions.keys() {
-            settings::region(&layout, &state, region, &keys, &wanted.transfer)?;
+            let written = settings::region(&layout, &state, region, &keys, &wanted.transfer);
+            written.map_err(|failure| failure.of(region.as_str()))?;
         }
         let names: Vec<_> = state.regions.keys().cloned().collect();
-        let credentials = Credentials::open(&layout, &names, ctx)?;
+        let mut credentials = Credentials::open(&layout, &names, ctx)?;
         let mut invitations = Vec::new();
         for region in &names {
-            invitations.extend(databases(&layout, region, &credentials, ctx).await?);
+            let invited = databases(&layout, region, &credentials, ctx).await;
+            let invited = invited.map_err(|failure| failure.of(region.as_str()))?;
+            if invited.is_empty() {
+                credentials.known(&layout, region)?;
+            }
+            invitations.extend(invited);
         }
         settings::public_files(&layout, &state, keys)?;
         let (coordinator, regions) = (None, Vec::new());
@@ -177,7 +183,16 @@ impl Deployment {
     /// The first accounts of a region.
     pub(crate) fn accounts(&self, region: &RegionId) -> Result<&FirstAccounts> {
         let found = self.credentials.of(region);
-        found.ok_or_else(|| Failure::Usage(format!("this deployment has no region {region}")))
+        found.ok_or_else(|| {
+            let file = self.layout.credentials();
+            let what = format!("{} has no first accounts of region {region}", file.display());
+            Failure::local(what, "Bring the file back: the region keeps no password that could be shown.")
+        })
+    }
+
+    /// Regions whose first accounts have passwords that this folder does not know.
+    pub(crate) fn unknown_passwords(&self) -> Vec<&RegionId> {
+        self.state.regions.keys().filter(|region| self.credentials.of(region).is_none()).collect()
     }
 
     fn coordinator_channel(&self) -> Result<Channel> {
@@ -230,12 +245,16 @@ fn certificates(layout: &Layout, state: &State, ctx: &Ctx) -> Result<()> {
 async fn keys(layout: &Layout, state: &State, ctx: &Ctx) -> Result<PublicKeys> {
     let mut public = PublicKeys::new();
     for region in state.regions.keys() {
-        let (service, signing_files) = settings::keys(layout, region)?;
-        let service = signing::key_service(&service, ctx).await?;
-        let keys = SigningKeys::open(region, TRUST_DOMAIN, &signing_files, service.as_ref(), ctx).await?;
-        public.insert(region.clone(), keys.public);
+        let opened = opened(layout, region, ctx).await;
+        public.insert(region.clone(), opened.map_err(|failure| failure.of(region.as_str()))?.public);
     }
     Ok(public)
+}
+
+async fn opened(layout: &Layout, region: &RegionId, ctx: &Ctx) -> Result<SigningKeys> {
+    let (service, files) = settings::keys(layout, region)?;
+    let service = signing::key_service(&service, ctx).await?;
+    SigningKeys::open(region, TRUST_DOMAIN, &files, service.as_ref(), ctx).await
 }
 
 /// Brings a region's databases to this release and makes its first accounts.

@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 
 use crate::roles::shutdown;
 
+/// In the place of an address that is in no file.
+const UNKNOWN: &str = "(not in credentials.toml)";
+
 /// What is started.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -82,7 +85,9 @@ fn tell(app: &App, deployment: &Deployment) -> Result<()> {
     let mut rows = Vec::new();
     for region in deployment.regions() {
         let place = deployment.place(region)?;
-        rows.push((region.to_string(), place.endpoint, deployment.accounts(region)?.operator.email.clone()));
+        let operator = deployment.accounts(region).map(|accounts| accounts.operator.email.clone());
+        let operator = operator.unwrap_or_else(|_| UNKNOWN.to_owned());
+        rows.push((region.to_string(), place.endpoint, operator));
     }
     let layout = deployment.layout();
     let on_sqlite = deployment.regions().filter(|region| !layout.database(region).exists()).count();
@@ -90,6 +95,16 @@ fn tell(app: &App, deployment: &Deployment) -> Result<()> {
         0 => String::new(),
         _ => format!(
             "{on_sqlite} regions run on SQLite: for development, without roles or row-level security.\n"
+        ),
+    };
+    let lost: Vec<_> = deployment.unknown_passwords().into_iter().map(RegionId::as_str).collect();
+    let lost = match lost.as_slice() {
+        [] => String::new(),
+        regions => format!(
+            "The first accounts of {} have passwords that are not in {}: bring that file back, or sign in with \
+             accounts you know.\n",
+            regions.join(", "),
+            layout.credentials().display()
         ),
     };
     app.out.answer(
@@ -111,7 +126,7 @@ fn tell(app: &App, deployment: &Deployment) -> Result<()> {
             format!(
                 "\n{}\n{}\nSign in, in another terminal:\n  \
                  domicile --data {data} --region {} sign-in --email {}\n\n\
-                 {sqlite}Ctrl-C stops everything.\n",
+                 {lost}{sqlite}Ctrl-C stops everything.\n",
                 text::table(&["region", "endpoint", "operator"], &table),
                 text::fields(&[
                     ("authority", layout.authority().display().to_string()),

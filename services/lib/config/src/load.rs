@@ -6,6 +6,9 @@ use config::{Config, Environment, File, FileFormat};
 use domicile_types::{Code, Error, Result};
 use serde::de::DeserializeOwned;
 
+/// How the place of what is no TOML begins.
+const LINE: &str = "line ";
+
 /// The folder that holds a settings file.
 pub(crate) fn folder(file: &Path) -> &Path {
     match file.parent() {
@@ -20,9 +23,17 @@ pub(crate) fn layered<T: DeserializeOwned>(
     file: &Path,
     environment: Option<Vec<(String, String)>>,
 ) -> Result<T> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|cause| Error::new(Code::ConfigurationMissing).at("configuration file").because(cause))?;
-    settings(&text, environment)
+    let text = std::fs::read_to_string(file).map_err(|cause| {
+        Error::new(Code::ConfigurationMissing).at(file.display().to_string()).because(cause)
+    })?;
+    // A place that is no key says nothing without its file.
+    settings(&text, environment).map_err(|error| match error.place() {
+        Some(place) if place.starts_with(LINE) => {
+            let place = format!("{}, {place}", file.display());
+            error.at(place)
+        }
+        _ => error,
+    })
 }
 
 /// Parses the text of a settings file and the environment over it.
@@ -34,6 +45,7 @@ pub(crate) fn settings<T: DeserializeOwned>(
         .prefix_separator("__")
         .separator("__")
         .source(environment.map(|pairs| pairs.into_iter().collect()));
+    table(text)?;
     let config =
         Config::builder().add_source(File::from_str(text, FileFormat::Toml)).add_source(source).build();
     // The cause's text may quote the file, and with it a secret: it goes no further.
@@ -43,8 +55,16 @@ pub(crate) fn settings<T: DeserializeOwned>(
 
 /// Parses one TOML text.
 pub(crate) fn toml<T: DeserializeOwned>(text: &str) -> Result<T> {
-    let table: toml::Table = text.parse().map_err(|_| Error::new(Code::ConfigurationInvalid).at("TOML"))?;
-    parse(table)
+    parse(table(text)?)
+}
+
+/// A text's table; what is no TOML is told by its line alone, because its words may hold a secret.
+fn table(text: &str) -> Result<toml::Table> {
+    text.parse().map_err(|wrong: toml::de::Error| {
+        let at = wrong.span().map_or(0, |span| span.start);
+        let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        Error::new(Code::ConfigurationInvalid).at(format!("{LINE}{line}: not TOML"))
+    })
 }
 
 /// Parses the environment (`DOMICILE__SECTION__KEY`) alone.

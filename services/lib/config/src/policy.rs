@@ -207,6 +207,11 @@ impl Policies {
         self.0.get(from)?.allowed(to)
     }
 
+    /// The regions to which a record may move from one.
+    pub fn destinations(&self, from: &RegionId) -> impl Iterator<Item = &RegionId> {
+        self.0.get(from).into_iter().flat_map(|policy| policy.outbound.iter().map(|outbound| &outbound.to))
+    }
+
     /// The exact text a client consents to, in the wanted language or the source region's default.
     ///
     /// # Errors

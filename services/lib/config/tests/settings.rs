@@ -201,9 +201,13 @@ fn what_is_wrong_is_named() {
     assert_eq!(unknown, (Code::ConfigurationUnknownKey, "colour".to_owned()));
     let missing = refused(&changed("statement_key = \"ca+1+AAAA\"\n", ""), &[]);
     assert_eq!(missing, (Code::ConfigurationMissing, "peer[0].statement_key".to_owned()));
-    assert_eq!(refused("environment = ", &[]).0, Code::ConfigurationInvalid);
+    let no_toml = refused("region = \"eu\"\nenvironment = ", &[]);
+    assert_eq!(no_toml, (Code::ConfigurationInvalid, "line 2: not TOML".to_owned()));
     let nowhere = RegionSettings::load(Path::new("/nowhere/domicile.toml")).unwrap_err();
-    assert_eq!((nowhere.code(), nowhere.place()), (Code::ConfigurationMissing, Some("configuration file")));
+    assert_eq!(
+        (nowhere.code(), nowhere.place()),
+        (Code::ConfigurationMissing, Some("/nowhere/domicile.toml"))
+    );
 }
 
 #[test]

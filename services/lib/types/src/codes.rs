@@ -87,6 +87,7 @@ codes! {
     IdempotencyMismatch = "DOM-GENERAL-008", AlreadyExists, "This idempotency key was used with another request.", "Use a fresh key for a new request, or send the first request unchanged.";
     AnswerLost = "DOM-GENERAL-009", Unavailable, "The database did not confirm the change; it may or may not have happened.", "Send the same request again with the same idempotency key.";
     ServiceSilent = "DOM-GENERAL-010", Unavailable, "The service does not answer.", "Check its address and that it runs, then try again.";
+    ServerNotTrusted = "DOM-GENERAL-011", Unavailable, "The service answers and shows a certificate that is not trusted here.", "Check the address, the authority's file (ca) and that neither certificate has run out.";
     ConfigurationInvalid = "DOM-CONFIG-001", InvalidArgument, "The configuration has a value that does not fit.", "Correct the named key and start again.";
     ConfigurationUnknownKey = "DOM-CONFIG-002", InvalidArgument, "The configuration has a key nobody knows.", "Remove or correct the named key and start again.";
     ConfigurationMissing = "DOM-CONFIG-003", InvalidArgument, "The configuration lacks a value.", "Add the named key and start again.";

@@ -114,8 +114,17 @@ impl Connection {
             Ok(sender) => Ok(open.insert(sender).clone()),
             Err(cause) => {
                 self.failures.fetch_add(1, Ordering::AcqRel);
-                Err(Error::new(Code::ServiceSilent).because(cause))
+                Err(Error::new(unopened(&cause)).because(cause))
             }
         }
+    }
+}
+
+/// Somebody answers whom the certificate does not show to be the server meant, or nobody does.
+fn unopened(cause: &io::Error) -> Code {
+    let tls = cause.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => Code::ServerNotTrusted,
+        _ => Code::ServiceSilent,
     }
 }

@@ -64,11 +64,11 @@ async fn a_client_takes_only_the_server_it_means() {
         with(|e| e.authority = domicile_rpc::Pem::text(Authority::new().pem())),
     ];
     for endpoint in wrong {
-        assert_eq!(attempt(endpoint).await, Some(Code::ServiceSilent));
+        assert_eq!(attempt(endpoint).await, Some(Code::ServerNotTrusted));
     }
     let mut person = world.people_endpoint();
     person.server = ServerIdentity::Dns("example.org".to_owned());
-    assert_eq!(attempt(person).await, Some(Code::ServiceSilent));
+    assert_eq!(attempt(person).await, Some(Code::ServerNotTrusted));
     assert_eq!(world.yes.0.load(Ordering::SeqCst), 0);
 }
 
@@ -150,7 +150,7 @@ async fn certificates_rotate_without_a_restart() {
     let mut endpoint = world.peers_endpoint(Some(next.issue(Names::spiffe("region/ca")).identity()));
     assert_eq!(
         attempt(endpoint.clone()).await,
-        Some(Code::ServiceSilent),
+        Some(Code::ServerNotTrusted),
         "the client still trusts the old one"
     );
     endpoint.authority = domicile_rpc::Pem::text(next.pem());

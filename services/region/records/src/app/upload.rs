@@ -46,8 +46,9 @@ impl Records {
         let body = header.encode_to_vec();
         let key = idempotency_key(header.idempotency_key)?;
         let digest: [u8; 32] = header.sha256.try_into().map_err(|_| invalid("sha256"))?;
-        if header.length > self.settings().bounds.object_bytes {
-            return Err(Error::new(Code::TooLarge).at("length"));
+        let most = self.settings().bounds.object_bytes;
+        if header.length > most {
+            return Err(Error::new(Code::TooLarge).at(format!("length: at most {most} bytes")));
         }
         let mut draft = Draft::read(header.draft)?;
         only_new(&draft)?;

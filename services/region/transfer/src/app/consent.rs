@@ -82,7 +82,7 @@ impl<S: TransferStore> Transfers<S> {
         let account = scope.actor.account()?;
         scope.concerns(subject);
         if self.policies.allowed(&self.region, &to).is_none() {
-            return Err(Error::new(Code::TransferNotAllowed).at(to.as_str()));
+            return Err(Error::new(Code::TransferNotAllowed).at(self.elsewhere(&to)));
         }
         self.peers.client(&to)?;
         if !(16..=64).contains(&idempotency.len()) {
@@ -94,6 +94,12 @@ impl<S: TransferStore> Transfers<S> {
         let row = self.store.request(request, Some(scope)).await?;
         self.changed(row.transfer);
         Ok(row)
+    }
+
+    /// A region that is not among those a record may move to from here, and those that are.
+    fn elsewhere(&self, to: &RegionId) -> String {
+        let allowed: Vec<_> = self.policies.destinations(&self.region).map(RegionId::as_str).collect();
+        format!("{to}: from {} a record may move to {}", self.region, allowed.join(", "))
     }
 
     /// The source row of the caller's own transfer; another's is not found.
@@ -127,7 +133,10 @@ impl<S: TransferStore> Transfers<S> {
     ) -> Result<(Source, SignedStatement)> {
         let (row, offer) = self.offer(&scope, transfer).await?;
         let account = scope.actor.account()?;
-        let offer = offer.ok_or_else(|| Error::new(Code::OfferNotReady))?;
+        let offer = offer.ok_or_else(|| match row.blockers.as_slice() {
+            [] => Error::new(Code::OfferNotReady),
+            blockers => Error::new(Code::TransferBlocked).at(blockers.join(", ")),
+        })?;
         if offer.psychotherapy && !given.psychotherapy {
             return Err(
                 Error::new(Code::TransferBlocked).at("psychotherapy notes take their own authorization")
