@@ -34,7 +34,7 @@ const PLACES: &[&str] = &[
 
 fn too_long(files: &[Source]) -> Vec<String> {
     let code = files.iter().filter(|file| {
-        [".rs", ".proto", ".sql", ".sh", "/run"].iter().any(|ending| file.is(ending))
+        [".rs", ".py", ".proto", ".sql", ".sh", "/run"].iter().any(|ending| file.is(ending))
             && !LONGER.contains(&file.path.as_str())
     });
     let long = code.filter(|file| file.text.lines().count() >= LINES);

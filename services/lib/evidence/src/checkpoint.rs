@@ -42,8 +42,7 @@ impl Checkpoint {
         if origin.is_empty() || lines.any(str::is_empty) {
             return Err(form("an empty line"));
         }
-        let decimal = size.bytes().all(|b| b.is_ascii_digit()) && (size == "0" || !size.starts_with('0'));
-        let size = size.parse().ok().filter(|_| decimal).ok_or(form("the size does not fit"))?;
+        let size = decimal(size).ok_or(form("the size does not fit"))?;
         let root = BASE64.decode(root).ok().and_then(|root| root.try_into().ok());
         Ok(Self { origin: origin.to_owned(), size, root: root.ok_or(form("the root does not fit"))? })
     }
@@ -70,4 +69,10 @@ impl Checkpoint {
             Err(Invalid::form(WHAT, "another log's"))
         }
     }
+}
+
+/// Reads a decimal number in its one form: digits alone, no leading zero.
+pub(crate) fn decimal(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain)
 }

@@ -2,9 +2,12 @@
 //! auditor brings along.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use domicile_types::RegionId;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::invalid::Invalid;
 use crate::keys::VerifierKey;
@@ -43,7 +46,8 @@ impl LogPolicy {
         let [TITLE, origin, quorum] = lines.as_slice() else {
             return Err(Invalid::form(WHAT, "not a log's policy"));
         };
-        let quorum = quorum.strip_prefix("quorum ").and_then(|number| number.parse().ok());
+        let quorum = quorum.strip_prefix("quorum ").and_then(crate::checkpoint::decimal);
+        let quorum = quorum.and_then(|number| u32::try_from(number).ok());
         if *origin != log.name() {
             return Err(Invalid::form(WHAT, "another log's"));
         }
@@ -68,6 +72,7 @@ pub struct LogKeys {
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// The pinned keys of each region.
+    #[serde(deserialize_with = "once")]
     pub logs: BTreeMap<RegionId, LogKeys>,
     /// How many witnesses must have cosigned the newest checkpoint.
     pub quorum: u32,
@@ -92,5 +97,35 @@ impl Policy {
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// Reads a map in which no name stands twice: of two pinned keys neither is the right one.
+fn once<'de, D, K, V>(from: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord,
+    V: Deserialize<'de>,
+{
+    from.deserialize_map(Once(PhantomData))
+}
+
+struct Once<K, V>(PhantomData<(K, V)>);
+
+impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Once<K, V> {
+    type Value = BTreeMap<K, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map in which no name stands twice")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((name, value)) = members.next_entry()? {
+            if map.insert(name, value).is_some() {
+                return Err(M::Error::custom("a name stands twice"));
+            }
+        }
+        Ok(map)
     }
 }

@@ -230,14 +230,17 @@ impl<'a> Verifier<'a> {
         match Checkpoint::verify(&note, self.log_key()?) {
             Err(_) => self.find(Verdict::Altered, None, "a checkpoint is not signed by this log's key"),
             Ok(next) if self.heads.last().is_none_or(|(last, _)| rising(last, &next)) => {
+                let empty = next.size == 0;
                 self.heads.push((next, note));
+                if empty && self.frontier.size() == 0 {
+                    self.reach();
+                }
             }
             Ok(_) => return Err(Invalid::form("bundle", "checkpoints do not rise")),
         }
         if self.heads.len() > MAX_CHECKPOINTS || self.frontier.size() > 0 {
             return Err(Invalid::form("bundle", "too many checkpoints, or not before the entries"));
         }
-        self.reach();
         Ok(())
     }
 

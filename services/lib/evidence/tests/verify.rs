@@ -56,6 +56,11 @@ fn an_empty_log_is_fine() {
     let mut log = Log::new("eu", 10);
     log.checkpoint();
     assert_eq!(check(&log, &log.bundle()).report.findings, []);
+
+    log.fill(3);
+    log.checkpoint();
+    let report = check(&log, &log.bundle()).report;
+    assert_eq!((report.findings.as_slice(), report.checkpoints), (&[][..], 2), "each counts once");
 }
 
 #[test]
@@ -489,6 +494,9 @@ fn policies_refuse_unknown_keys_and_print_what_they_read() {
     assert_eq!(Policy::parse(&text), Ok(policy(&[&log])));
     assert!(Policy::parse(&text.replace("quorum", "quorom")).is_err());
     assert!(Policy::parse("{}").is_err());
+    let keys = serde_json::to_string(&log.keys).expect("JSON");
+    let twice = format!(r#"{{"logs": {{"eu": {keys}, "eu": {keys}}}, "quorum": 0}}"#);
+    assert!(Policy::parse(&twice).is_err(), "a region that stands twice");
 }
 
 #[test]
