@@ -106,9 +106,11 @@ pub async fn consent(patient: &Patient, moving: &Moving) -> Outcome<()> {
         async move { answer(client.transfers().give_consent(consent)).await.map(drop) }
     };
     match insist(give).await {
-        Err(error) if error.class() == Class::FailedPrecondition => match state(patient, &moving.id).await? {
-            TransferState::Requested | TransferState::Preflighted => Err(error.into()),
-            _ => Ok(()),
+        Err(error) if error.class() == Class::FailedPrecondition => match state(patient, &moving.id).await {
+            Ok(TransferState::Requested | TransferState::Preflighted) => Err(error.into()),
+            // So quick that nothing of it is here any more.
+            Err(moved) if moved.code() == Code::RecordMoved => Ok(()),
+            other => Ok(other.map(drop)?),
         },
         other => Ok(other?),
     }
