@@ -32,6 +32,10 @@ enum Trouble {
     Damaged,
     /// A file that has arrived is gone.
     ObjectGone,
+    /// A row that the destination has sealed again is damaged where it is stored.
+    SealedWrong,
+    /// A key of the record is damaged where the destination stores it; the process still knows it.
+    KeyWrong,
     /// The destination takes no backup.
     NoBackup,
     /// A legal hold was placed at the source.
@@ -92,6 +96,18 @@ const CAUSES: &[Cause] = &[
         (Role::Destination, "transfer_adopt.after"),
         TransferState::Adopted,
         "DOM-OBJECT-003",
+    ),
+    cause(
+        Trouble::SealedWrong,
+        (Role::Destination, "transfer_rekey.after"),
+        TransferState::Adopted,
+        "DOM-RECORD-010",
+    ),
+    cause(
+        Trouble::KeyWrong,
+        (Role::Destination, "transfer_rekey.after"),
+        TransferState::Adopted,
+        "DOM-KEY-002",
     ),
     cause(
         Trouble::NoBackup,
@@ -162,6 +178,14 @@ async fn make(arena: &mut Arena, trouble: Trouble, transfer: &str) -> Outcome<Un
         }
         Trouble::RowsDiffer => spoil(&destination, to, ("staged_row", "digest"), &of_transfer).await,
         Trouble::Damaged => spoil(&destination, to, ("staged_row", "sealed_payload"), &of_transfer).await,
+        Trouble::SealedWrong => {
+            let row = format!("subject_id = @{subject}@ AND sealed IS NOT NULL");
+            spoil(&destination, to, ("item", "sealed"), &row).await
+        }
+        Trouble::KeyWrong => {
+            let row = format!("subject_id = @{subject}@");
+            spoil(&destination, to, ("domicile_keys.record_key", "wrapped"), &row).await
+        }
         Trouble::ObjectGone => {
             let staged = arena.world.home(to).join("objects/staging");
             let file = any_file(&staged).ok_or("no staged file")?;

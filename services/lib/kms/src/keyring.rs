@@ -12,10 +12,13 @@ mod wrapping;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use domicile_crypto::{Key32, KeyService, SubjectKeys, WrappedKey, WrappedKeys, aad};
+use domicile_crypto::{
+    Key32, KeyService, RecordKeyRow, SubjectKeys, SubjectSecret, WrappedKey, WrappedKeys, aad,
+};
 use domicile_types::{Code, Ctx, Error, PracticeId, RegionId, Result, SubjectId};
 
 pub use self::cache::KEY_LIFE;
@@ -34,6 +37,9 @@ const NEXT_BLOCK: u64 = 1 << 16;
 
 /// New versions tried in a row before the call gives up.
 const MAX_ROLLS: u32 = 16;
+
+/// Record keys of one subject, by practice and version.
+pub type KeysAtRest = BTreeMap<(Option<PracticeId>, u32), Key32>;
 
 /// A region's keys. A key in memory costs a short lock; one that is not costs reads of the key store, and
 /// for a practice's first in five minutes a call of the key service.
@@ -207,6 +213,25 @@ impl Keyring {
         let destroyed = self.rows.destroy_subject(subject, keys).await;
         self.forget_subject(subject);
         destroyed
+    }
+
+    /// A subject's record keys by practice and version, read from the store and unwrapped now, whatever is in
+    /// memory; its secrets are unwrapped as well.
+    ///
+    /// # Errors
+    /// [`Code::KeyDestroyed`] when a wrapping key is not there (any more).
+    pub async fn keys_at_rest(&self, subject: SubjectId) -> Result<KeysAtRest> {
+        let (service, rows) = (Arc::clone(&self.service), Arc::clone(&self.rows));
+        let forgetful = Self::new(service, rows, self.region.clone(), self.ctx.clone());
+        forgetful.trust_until(tokio::time::Instant::now());
+        let mut keys = KeysAtRest::new();
+        for RecordKeyRow { practice, version, .. } in self.rows.record_keys(subject).await? {
+            keys.insert((practice, version), forgetful.record_key_at(subject, practice, version).await?);
+        }
+        for secret in SubjectSecret::ALL {
+            forgetful.find_subject_secret(subject, *secret).await?;
+        }
+        Ok(keys)
     }
 
     /// How many keys and secrets of a subject the store has.

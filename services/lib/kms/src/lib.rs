@@ -18,6 +18,6 @@ pub mod testing;
 
 pub use aws::AwsKeys;
 pub use domicile_crypto::{SubjectSecret, TransferKey};
-pub use keyring::{Keyring, RegionKey};
+pub use keyring::{Keyring, KeysAtRest, RegionKey};
 pub use local::LocalKeys;
 pub use measured::Measured;

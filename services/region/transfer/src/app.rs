@@ -28,6 +28,7 @@ mod parallel;
 mod people;
 mod preflight;
 mod prepare;
+mod prove;
 pub(crate) mod pull;
 pub(crate) mod pull_object;
 mod purge;

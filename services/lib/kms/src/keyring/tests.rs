@@ -310,6 +310,24 @@ async fn a_key_moved_to_another_row_does_not_unwrap() {
     assert_eq!(code(keys.record_key_at(one, practice, 2).await), Code::KeyDenied);
 }
 
+/// Before a source erases, its destination asks for what is stored and not for what it remembers (invariant 8).
+#[tokio::test]
+async fn keys_at_rest_are_read_whatever_is_in_memory() {
+    let region = Region::new();
+    let (keys, secret) = (region.replica(), SubjectSecret::Pseudonym);
+    let (one, two, practice) = (region.subject(), region.subject(), region.practice());
+    let (_, key) = keys.record_key(one, practice).await.unwrap();
+    let (_, own) = keys.record_key(one, None).await.unwrap();
+    let made = keys.subject_secret(one, secret).await.unwrap();
+    keys.subject_secret(two, secret).await.unwrap();
+    let at_rest = keys.keys_at_rest(one).await.unwrap();
+    assert_eq!(at_rest, [((None, 1), own), ((practice, 1), key)].into());
+    let other = region.rows.subject_secret(two, secret).await.unwrap().unwrap();
+    region.rows.replace_subject_secret(one, secret, &other).await.unwrap();
+    assert_eq!(keys.subject_secret(one, secret).await.unwrap(), made, "remembered");
+    assert_eq!(code(keys.keys_at_rest(one).await), Code::KeyDenied);
+}
+
 #[tokio::test]
 async fn keys_of_another_region_do_not_unwrap() {
     let region = Region::new();

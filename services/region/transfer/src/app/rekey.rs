@@ -49,6 +49,8 @@ impl<S: TransferStore> Transfers<S> {
         if self.store.any_travelling(transfer).await? {
             return Err(Error::new(Code::Conflict).at("travelling"));
         }
+        // The source's copy is still whole, and what travelled still opens.
+        self.prove(&self.destination(transfer).await?).await?;
         self.ctx.faults.hit("rekey.before_key_drop");
         // Nothing here needs them any more: what travelled can be opened by nobody from now on.
         self.keyring.destroy_transfer_key(transfer, TransferKey::Travel).await?;

@@ -198,7 +198,11 @@ fn complete_consent(control: &mut ControlRows, row: &Source, now: Timestamp) {
     });
 }
 
-fn open_field(
+/// A field of an account, in clear.
+///
+/// # Errors
+/// [`Code::ContentDamaged`] when it does not open.
+pub(super) fn open_field(
     region: &RegionId,
     key: &Key32,
     account: &domicile_transfer_protocol::store::SealedAccount,
