@@ -60,6 +60,11 @@ record-fixtures *ARGS:
     cargo build --locked -p domicile -p domicile-tests --bins
     target/debug/domicile-kills record {{ ARGS }}
 
+# Cut, slow down and half close the network between two regions and the coordinator; needs root and iproute2.
+netns *ARGS:
+    cargo build --locked -p domicile -p domicile-tests --bins
+    target/debug/domicile-kills netns {{ ARGS }}
+
 # Write the pages of the error codes anew after a change of the code table.
 error-pages:
     DOMICILE_BLESS=1 cargo test --locked -p domicile-tests --test error_codes

@@ -11,6 +11,9 @@ use domicile_tests::kill::matrix::{Job, Queue, cells, work};
 use domicile_tests::kill::recorded::{self, MOMENTS, Moment};
 use domicile_tests::kill::results::{Results, Verdict, table};
 use domicile_tests::kill::{failpoints, takeover};
+use domicile_tests::netns::scenes::{self, SCENES};
+use domicile_tests::netns::seen;
+use domicile_tests::netns::stage::{PROCESSES, Stage};
 use domicile_tests::world::Outcome;
 use tokio::time::Instant;
 
@@ -37,6 +40,8 @@ enum What {
     Takeover(TakeoverArgs),
     /// Record a deployment with a transfer in each state, for the next release to go on from.
     Record(RecordArgs),
+    /// Cut, slow down and half close the network between regions in namespaces of their own; needs root.
+    Netns(NetnsArgs),
     /// See that an executable has no failpoint in it.
     Absent {
         /// The executable that is to be shipped.
@@ -59,6 +64,12 @@ struct RecordArgs {
     /// Where to; by default where the repository keeps them.
     #[arg(long)]
     into: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
+struct NetnsArgs {
+    /// Only the scenes of these names.
+    only: Vec<String>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -89,6 +100,7 @@ async fn main() -> std::process::ExitCode {
         What::List => list(),
         What::Takeover(args) => takeovers(args.rounds).await,
         What::Record(args) => record(args).await,
+        What::Netns(args) => netns(&kills.results, &args.only).await,
         What::Absent { executable } => absent(&executable),
     };
     match done {
@@ -194,6 +206,45 @@ async fn record(args: RecordArgs) -> Outcome<bool> {
         }
     }
     Ok(whole)
+}
+
+/// A scene that does not hold leaves the stage as it is: the others get one of their own.
+async fn netns(results: &std::path::Path, only: &[String]) -> Outcome<bool> {
+    if let Some(unknown) = only.iter().find(|name| SCENES.iter().all(|scene| scene.name != **name)) {
+        let names: Vec<_> = SCENES.iter().map(|scene| scene.name).collect();
+        return Err(format!("no scene {unknown}; there are {}", names.join(", ")).into());
+    }
+    let (mut stage, mut found, mut wrong) = (Stage::build().await?, Vec::new(), Vec::new());
+    for scene in SCENES.iter().filter(|scene| only.is_empty() || only.iter().any(|name| name == scene.name)) {
+        say(&format!("{:<24} {}", scene.name, scene.what));
+        match scenes::run(&mut stage, scene).await {
+            Ok(one) => {
+                say(&seen::line(scene, &one));
+                found.push((*scene, one));
+            }
+            Err(error) => {
+                say(&format!("{:<24} WRONG: {error}", scene.name));
+                keep_logs(&stage, results, scene.name)?;
+                wrong.push(scene.name);
+                drop(stage);
+                stage = Stage::build().await?;
+            }
+        }
+    }
+    say(&seen::table(&found));
+    say(&format!("{} scenes held, {} did not: {}", found.len(), wrong.len(), wrong.join(", ")));
+    Ok(wrong.is_empty())
+}
+
+/// What the processes of a stage logged, beside the results.
+fn keep_logs(stage: &Stage, results: &std::path::Path, scene: &str) -> Outcome<()> {
+    for process in PROCESSES {
+        let file = results.with_file_name(format!("netns-{scene}-{process}.log"));
+        file.parent().map(std::fs::create_dir_all).transpose()?;
+        std::fs::write(&file, stage.arena.world.log(process)?)?;
+        say(&format!("  its log: {}", file.display()));
+    }
+    Ok(())
 }
 
 fn absent(executable: &std::path::Path) -> Outcome<bool> {

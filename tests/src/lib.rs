@@ -5,6 +5,7 @@ pub mod aws;
 pub mod canaries;
 pub mod clock;
 pub mod kill;
+pub mod netns;
 pub mod people;
 pub mod postgres;
 pub mod production;

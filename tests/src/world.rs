@@ -43,6 +43,8 @@ pub struct World {
     processes: BTreeMap<String, Process>,
     operators: BTreeMap<String, Login>,
     auditors: BTreeMap<String, Login>,
+    /// Words before the executable, by process.
+    within: BTreeMap<String, Vec<String>>,
 }
 
 struct Process {
@@ -230,6 +232,11 @@ impl World {
         Ok(())
     }
 
+    /// From its next start on, a process runs within what these words set up, such as a network namespace.
+    pub fn within(&mut self, name: &str, words: &[String]) {
+        self.within.insert(name.to_owned(), words.to_vec());
+    }
+
     fn empty(executable: PathBuf, files: tempfile::TempDir) -> Self {
         Self {
             folder: files.path().join("deployment"),
@@ -239,6 +246,7 @@ impl World {
             processes: BTreeMap::new(),
             operators: BTreeMap::new(),
             auditors: BTreeMap::new(),
+            within: BTreeMap::new(),
         }
     }
 
@@ -289,7 +297,14 @@ impl World {
         let home = self.home(name);
         let steered = home.join(Steering::FOLDER);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
-        let mut command = Command::new(&self.executable);
+        let mut command = match self.within.get(name).and_then(|words| words.split_first()) {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.executable);
+                command
+            }
+            None => Command::new(&self.executable),
+        };
         command.arg(role).arg("--config").arg(home.join("config.toml")).arg("--supervised");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(log)).kill_on_drop(true);
         command.env("RUST_LOG", "info,domicile_transfer=debug,domicile_coordinator=debug");
