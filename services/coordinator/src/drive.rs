@@ -6,13 +6,13 @@ use std::time::Duration;
 use domicile_proto::transfer::v1 as pb;
 use domicile_transfer_protocol::State;
 use domicile_transfer_protocol::plan::{self, Ask, Next, Side, Wait};
-use domicile_types::{Code, Error, RegionId, Result, TransferId};
+use domicile_types::{Code, Error, RegionId, Result, Timestamp, TransferId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::Coordinator;
-use crate::regions::{RegionView, peer_error};
+use crate::regions::{RegionView, peer_error, read_view};
 
 /// The pause after a region refused or did not answer; doubles to at most [`SLOWEST`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,6 +23,35 @@ const SLOWEST: Duration = Duration::from_secs(5);
 struct Both {
     source: RegionView,
     destination: Option<RegionView>,
+}
+
+/// What a region answered to a step: how it stands then, and its statements.
+struct Answer {
+    by: Side,
+    both: Both,
+    statements: Vec<pb::SignedStatement>,
+}
+
+impl Answer {
+    /// The other region's step that follows, where every look is time in which the record cannot be written:
+    /// from the freeze until the destination has adopted. Elsewhere, and wherever this region would be asked
+    /// again, both are looked at anew. A region that has changed meanwhile refuses the step.
+    fn next(&self, now: Timestamp) -> Option<Next> {
+        let hurried = matches!(self.both.source.plan.state, State::Frozen | State::Staged | State::Released);
+        let there = self.both.destination.as_ref().map(|view| &view.plan);
+        match plan::next(&self.both.source.plan, there, now) {
+            next @ Next::Call { to, .. } if hurried && to != self.by => Some(next),
+            _ => None,
+        }
+    }
+}
+
+/// Of a region's last statements, the newest of which has the number `own`, those past `held`; `None` when
+/// older ones are needed too.
+fn past(held: u64, own: u64, last: &[pb::SignedStatement]) -> Option<Vec<pb::SignedStatement>> {
+    let before = own.checked_sub(last.len() as u64)?;
+    let known = usize::try_from(held.checked_sub(before)?).ok()?;
+    last.get(known..).filter(|lacking| !lacking.is_empty()).map(<[_]>::to_vec)
 }
 
 /// What has been heard and told of why a region cannot advance, so that each is told once.
@@ -46,9 +75,13 @@ impl Coordinator {
         let notify = Arc::new(Notify::new());
         self.0.wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer, Arc::clone(&notify));
         let (mut lease, mut pause, mut causes) = (None, PAUSE, Causes::default());
+        let mut answer = None;
         loop {
-            match self.turn(region, transfer, &mut lease, &mut causes).await {
-                Ok(Turn::Went) => pause = PAUSE,
+            match self.turn(region, transfer, answer.take(), &mut lease, &mut causes).await {
+                Ok(Turn::Went(answered)) => {
+                    pause = PAUSE;
+                    answer = answered;
+                }
                 Ok(Turn::Waits) => {
                     pause = PAUSE;
                     // Whether woken or by the clock: look again.
@@ -68,12 +101,26 @@ impl Coordinator {
         &self,
         region: &RegionId,
         transfer: TransferId,
+        answer: Option<Box<Answer>>,
         lease: &mut Option<Lease>,
         causes: &mut Causes,
     ) -> Result<Turn> {
-        let Some(both) = self.both(region, transfer).await? else { return Ok(Turn::Over) };
-        let there = both.destination.as_ref().map(|view| &view.plan);
-        let next = plan::next(&both.source.plan, there, self.0.ctx.now());
+        let now = self.0.ctx.now();
+        let follows = answer.and_then(|answer| answer.next(now).map(|next| (answer, next)));
+        let (both, next, brought) = match follows {
+            Some((answer, next)) => {
+                let Answer { both, statements, .. } = *answer;
+                (both, next, statements)
+            }
+            None => {
+                let Some(both) = self.both(region, transfer).await? else {
+                    return Ok(Turn::Over);
+                };
+                let there = both.destination.as_ref().map(|view| &view.plan);
+                let next = plan::next(&both.source.plan, there, self.0.ctx.now());
+                (both, next, Vec::new())
+            }
+        };
         self.note_transfer(transfer, &both.source, both.destination.as_ref(), next);
         self.tell(transfer, &both, lease, causes).await?;
         match next {
@@ -84,10 +131,9 @@ impl Coordinator {
                     return Ok(Turn::Waits);
                 };
                 let span = domicile_telemetry::trace::transfer(step(ask).as_str_name(), transfer);
-                let called = self.call(transfer, &both, to, ask, token).instrument(span).await;
+                let called = self.call(transfer, &both, (to, ask), token, &brought).instrument(span).await;
                 causes.hear(to, ask, &called);
-                called?;
-                Ok(Turn::Went)
+                Ok(Turn::Went(answered(both, to, called?)?))
             }
         }
     }
@@ -102,8 +148,12 @@ impl Coordinator {
     ) -> Result<()> {
         let regions = [&both.source.source, &both.source.destination];
         for ((cause, told), region) in causes.of(both).into_iter().zip(&mut causes.told).zip(regions) {
-            let Some(cause) = cause.filter(|cause| told.as_ref() != Some(cause)) else { continue };
-            let Some(token) = self.token(&both.source.source, transfer, lease).await? else { return Ok(()) };
+            let Some(cause) = cause.filter(|cause| told.as_ref() != Some(cause)) else {
+                continue;
+            };
+            let Some(token) = self.token(&both.source.source, transfer, lease).await? else {
+                return Ok(());
+            };
             let request = pb::AdvanceRequest {
                 transfer_id: transfer.to_string(),
                 attempt: both.source.attempt,
@@ -121,7 +171,9 @@ impl Coordinator {
 
     /// Both views, whichever region told of the transfer; `None` when no region knows it.
     async fn both(&self, region: &RegionId, transfer: TransferId) -> Result<Option<Both>> {
-        let Some(told) = self.0.regions.view(region, transfer).await? else { return Ok(None) };
+        let Some(told) = self.0.regions.view(region, transfer).await? else {
+            return Ok(None);
+        };
         let (source, destination) = (told.source.clone(), told.destination.clone());
         if *region == source {
             let destination = match self.0.regions.view(&destination, transfer).await {
@@ -161,9 +213,16 @@ impl Coordinator {
         Ok(Some(answer.token))
     }
 
-    /// Brings a region the other side's statements it lacks and asks it for a step, in one call; what it
-    /// signs goes straight on to the other region with its next step.
-    async fn call(&self, transfer: TransferId, both: &Both, to: Side, ask: Ask, token: u64) -> Result<()> {
+    /// Brings a region the other side's statements it lacks, `brought` or fetched, and asks it for a step, in one
+    /// call; what it signs goes straight on to the other region with its next step.
+    async fn call(
+        &self,
+        transfer: TransferId,
+        both: &Both,
+        (to, ask): (Side, Ask),
+        token: u64,
+        brought: &[pb::SignedStatement],
+    ) -> Result<pb::AdvanceResponse> {
         let regions = &self.0.regions;
         let (region, from, held) = match to {
             Side::Source => (&both.source.source, &both.source.destination, both.source.plan.peer_sequence),
@@ -172,11 +231,15 @@ impl Coordinator {
                 (&both.source.destination, &both.source.source, held)
             }
         };
-        let lacks = match to {
-            Side::Source => both.destination.as_ref().is_some_and(|view| view.plan.own_sequence > held),
-            Side::Destination => both.source.plan.own_sequence > held,
+        let signed = match to {
+            Side::Source => both.destination.as_ref().map_or(0, |view| view.plan.own_sequence),
+            Side::Destination => both.source.plan.own_sequence,
         };
-        let statements = if lacks { self.statements(from, transfer, held).await? } else { Vec::new() };
+        let statements = match past(held, signed, brought) {
+            _ if signed <= held => Vec::new(),
+            Some(lacking) => lacking,
+            None => self.statements(from, transfer, held).await?,
+        };
         let peer_proof = if ask == Ask::Close { Some(self.proof(from, transfer).await?) } else { None };
         let request = pb::AdvanceRequest {
             transfer_id: transfer.to_string(),
@@ -189,9 +252,9 @@ impl Coordinator {
         };
         tracing::debug!(%transfer, %region, ?ask, "asks");
         self.0.ctx.faults.before(effect(ask));
-        regions.control(region)?.advance(request).await.map_err(|status| peer_error(&status))?;
+        let answer = regions.control(region)?.advance(request).await.map_err(|status| peer_error(&status))?;
         self.0.ctx.faults.after(effect(ask));
-        Ok(())
+        Ok(answer.into_inner())
     }
 
     async fn statements(
@@ -216,13 +279,13 @@ impl Coordinator {
 impl Causes {
     /// Notes what the destination answered, or that it did what it was asked for. For its proof of closing it
     /// is asked when the source closes. That it is silent each region finds out by itself.
-    fn hear(&mut self, to: Side, ask: Ask, called: &Result<()>) {
+    fn hear<T>(&mut self, to: Side, ask: Ask, called: &Result<T>) {
         match called {
             Err(error) if to == Side::Destination || ask == Ask::Close => {
                 let code = error.code();
                 self.answered = Some(code.as_str().to_owned()).filter(|_| code != Code::PeerSilent);
             }
-            Ok(()) if to == Side::Destination => self.answered = None,
+            Ok(_) if to == Side::Destination => self.answered = None,
             _ => {}
         }
     }
@@ -240,8 +303,20 @@ impl Causes {
     }
 }
 
+/// Both regions as they stand after one of them has answered; `None` when it does not show itself.
+fn answered(mut both: Both, by: Side, answer: pb::AdvanceResponse) -> Result<Option<Box<Answer>>> {
+    let Some(view) = answer.view.as_ref().map(read_view).transpose()? else {
+        return Ok(None);
+    };
+    match by {
+        Side::Source => both.source = view,
+        Side::Destination => both.destination = Some(view),
+    }
+    Ok(Some(Box::new(Answer { by, both, statements: answer.statements })))
+}
+
 enum Turn {
-    Went,
+    Went(Option<Box<Answer>>),
     Waits,
     Over,
 }
@@ -282,5 +357,32 @@ const fn effect(ask: Ask) -> &'static str {
         Ask::Close => "ask.close",
         Ask::Abort => "ask.abort",
         Ask::Purge => "ask.purge",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed(number: u8) -> pb::SignedStatement {
+        pb::SignedStatement { statement: vec![number].into(), ..pb::SignedStatement::default() }
+    }
+
+    /// The numbers of what goes on when a region that has signed five statements has brought these.
+    fn goes_on(held: u64, brought: &[u8]) -> Option<Vec<u8>> {
+        let last: Vec<_> = brought.iter().copied().map(signed).collect();
+        let lacking = past(held, 5, &last)?;
+        Some(lacking.iter().flat_map(|one| one.statement.to_vec()).collect())
+    }
+
+    #[test]
+    fn of_what_a_region_brought_goes_on_what_the_other_lacks() {
+        assert_eq!(goes_on(2, &[3, 4, 5]), Some(vec![3, 4, 5]));
+        assert_eq!(goes_on(4, &[3, 4, 5]), Some(vec![5]));
+        // Older ones are needed too, none is, nothing was brought, or more than there are.
+        assert_eq!(goes_on(1, &[3, 4, 5]), None);
+        assert_eq!(goes_on(5, &[3, 4, 5]), None);
+        assert_eq!(goes_on(4, &[]), None);
+        assert_eq!(goes_on(0, &[0, 1, 2, 3, 4, 5]), None);
     }
 }
