@@ -179,7 +179,7 @@ fn unreadable(vectors: &mut Vectors) {
         3,
         "entries-and-hashes-left-out",
         damaged(4, |frames| {
-            frames.retain(|one| !matches!(one, Frame::Hashes { .. } | Frame::Entry { index: 1, .. }))
+            frames.retain(|one| !matches!(one, Frame::Hashes { .. } | Frame::Entry { index: 1, .. }));
         }),
     );
 }
@@ -485,8 +485,8 @@ fn usage(vectors: &mut Vectors) {
     }
     vectors.file("seen.garbage.json", "{\"eu\": {\"checkpoint\": 7}}");
     vectors.case(Case::new("state-garbage", 2, &["honest.bundle"]).state("seen.garbage.json"));
-    vectors.case(Case::new("transfer-of-nobody", 2, &["honest.bundle"]).transfer("not-an-id"));
-    vectors.case(Case::new("transfer-untold", 2, &["honest.bundle"]).transfer(Uuid::from_u128(1)));
+    vectors.case(Case::new("transfer-of-nobody", 2, &["honest.bundle"]).transfer(&"not-an-id"));
+    vectors.case(Case::new("transfer-untold", 2, &["honest.bundle"]).transfer(&Uuid::from_u128(1)));
     vectors.case(Case::new("one-log-twice", 2, &["honest.bundle", "short.bundle"]));
     vectors.case(Case::new("one-log-twice-and-cut", 3, &["honest.bundle", "cut.bundle"]));
     vectors.case(Case::new("no-such-file", 2, &["no-such.bundle"]));

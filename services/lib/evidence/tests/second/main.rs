@@ -36,7 +36,7 @@ fn stored() -> BTreeMap<String, Vec<u8>> {
 }
 
 fn bless(vectors: &Vectors) {
-    let _ = std::fs::remove_dir_all(folder());
+    std::fs::remove_dir_all(folder()).ok();
     std::fs::create_dir_all(folder()).expect("a folder");
     for (name, content) in &vectors.files {
         std::fs::write(folder().join(name), content).expect("a file");

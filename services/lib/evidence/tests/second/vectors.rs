@@ -67,7 +67,7 @@ impl Case {
         Self { state: Some(name.to_owned()), ..self }
     }
 
-    pub fn transfer(self, transfer: impl ToString) -> Self {
+    pub fn transfer(self, transfer: &impl ToString) -> Self {
         Self { transfer: Some(transfer.to_string()), ..self }
     }
 

@@ -34,15 +34,15 @@ fn both(vectors: &mut Vectors, name: &str, pair: &Pair) -> [String; 2] {
 /// A case of both bundles of a pair.
 fn two(vectors: &mut Vectors, exit: u8, name: &str, pair: &Pair) {
     let [eu, ca] = both(vectors, name, pair);
-    vectors.case(Case::new(name, exit, &[&eu, &ca]).transfer(pair.transfer));
+    vectors.case(Case::new(name, exit, &[&eu, &ca]).transfer(&pair.transfer));
 }
 
 fn agreeing(vectors: &mut Vectors) {
     let pair = Pair::aborted(1);
     let [eu, ca] = both(vectors, "aborted", &pair);
-    vectors.case(Case::new("aborted", 0, &[&eu, &ca]).transfer(pair.transfer));
+    vectors.case(Case::new("aborted", 0, &[&eu, &ca]).transfer(&pair.transfer));
     vectors.case(Case::new("aborted.all", 0, &[&eu, &ca]));
-    vectors.case(Case::new("aborted.one", 0, &[&eu]).transfer(pair.transfer.uuid().simple()));
+    vectors.case(Case::new("aborted.one", 0, &[&eu]).transfer(&pair.transfer.uuid().simple()));
     vectors.case(Case::new("aborted.without-policy", 0, &[&ca]).policy(None));
     vectors.case(Case::new("aborted.not-pinned", 10, &[&eu]).policy(Some("policy.ca.json")));
     vectors.case(Case::new("aborted.state", 0, &[&eu, &ca]).state("seen.first.json"));
@@ -219,10 +219,11 @@ fn between_two(vectors: &mut Vectors) {
     close(&mut pair);
     let [_, nothing] = both(vectors, "nothing-told", &pair);
     vectors.case(
-        Case::new("told-in-one-log-alone", 15, &["aborted.eu.bundle", &nothing]).transfer(pair.transfer),
+        Case::new("told-in-one-log-alone", 15, &["aborted.eu.bundle", &nothing]).transfer(&pair.transfer),
     );
-    vectors
-        .case(Case::new("told-in-neither", 2, &["nothing-told.eu.bundle", &nothing]).transfer(pair.transfer));
+    vectors.case(
+        Case::new("told-in-neither", 2, &["nothing-told.eu.bundle", &nothing]).transfer(&pair.transfer),
+    );
     vectors.case(Case::new("not-told-and-not-asked", 0, &["aborted.eu.bundle", &nothing]));
 }
 
