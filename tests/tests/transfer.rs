@@ -171,8 +171,13 @@ async fn page_tells_it(world: &World, transfer: &str, email: &str) -> Outcome<()
     let receipt = answer(world.auditor("eu").await?.transfers().get_receipt(request)).await?;
     let receipt = domicile_cli::json::of("domicile.transfer.v1.GetReceiptResponse", &receipt).to_string();
     let page = world.report(["eu", "ca"], transfer, &receipt).await?;
-    let parts =
-        ["Proven: everything", "HOW TO WITHDRAW", "Certificate of erasure", "in the log of ca", transfer];
+    let parts = [
+        "Everything in these files agrees",
+        "HOW TO WITHDRAW",
+        "Certificate of erasure",
+        "in the log of ca",
+        transfer,
+    ];
     for part in parts {
         assert!(page.contains(part), "{part}");
     }

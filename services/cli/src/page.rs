@@ -123,8 +123,11 @@ fn at(time: Timestamp) -> String {
 
 fn verdict(case: &Case<'_>) -> String {
     let (class, word) = match case.exit {
-        0 => ("good", "Proven: everything in these files agrees".to_owned()),
-        code => ("bad", format!("Not proven: the verifier ends with {code}")),
+        0 => ("good", "Everything in these files agrees".to_owned()),
+        code => (
+            "bad",
+            format!("Not proven: the verifier ends with {code}. Nothing below counts until that is resolved"),
+        ),
     };
     let found = case.sources.iter().flat_map(|source| {
         source.report.findings.iter().map(|finding| format!("{}: {finding}", source.report.region))
@@ -134,7 +137,27 @@ fn verdict(case: &Case<'_>) -> String {
     let findings = if findings.is_empty() { String::new() } else { list(findings) };
     let made =
         format!("Made {} by domicile {}, offline, from the files named below.", at(case.made_at), VERSION);
-    format!("<p class=\"verdict {class}\">{word}</p>\n{findings}{}", paragraph(&made))
+    let cautions = list(cautions(case));
+    format!("<p class=\"verdict {class}\">{word}</p>\n{findings}{cautions}{}", paragraph(&made))
+}
+
+/// How much the verdict is worth, beside it and not below everything else.
+fn cautions(case: &Case<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    if !case.sources.iter().all(|source| source.report.keys_pinned) {
+        all.push("No policy pins the keys: the files only show that they agree with themselves.".to_owned());
+    }
+    if case.comparison.is_none() {
+        all.push("One region's log alone was given: what the other one says is not compared.".to_owned());
+    }
+    for Source { report, .. } in case.sources {
+        let text = format!(
+            "Log of {}: {} entries signed by the region, {} of them proven by every witness.",
+            report.region, report.signed_size, report.proven_size
+        );
+        all.push(text);
+    }
+    all
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -194,7 +217,7 @@ fn consent(case: &Case<'_>) -> String {
         ..
     }) = given
     else {
-        return section("Consent", &paragraph("No consent was given: no byte of the record may have left."));
+        return section("Consent", &paragraph("These files hold no signed statement of a consent."));
     };
     let mut content = fields(&[
         ("Given", at(statement.at)),
@@ -212,17 +235,20 @@ fn consent(case: &Case<'_>) -> String {
 fn words(case: &Case<'_>, offered: &[u8; 32]) -> String {
     let Some(offer) = case.receipt.and_then(|receipt| receipt.offer.as_ref()) else {
         return paragraph(
-            "The text itself is not in the logs. The client's receipt, given with --receipt, brings it into this page.",
+            "The text itself is not in the logs. The receipt of the old home, given with --receipt, brings it into \
+             this page; the new home's does not hold it.",
         );
     };
     if offered.as_slice() != AsRef::<[u8]>::as_ref(&offer.digest) {
         return paragraph("The receipt that was given is of another offer: its text is not shown.");
     }
     let source = format!(
-        "The text as the client's receipt holds it ({}); the receipt names the same offer by its digest.",
+        "NOT VERIFIED: the following is the text as the receipt that was given holds it ({}). The receipt names the \
+         same offer by its digest; that these are the words behind the digest cannot be checked from these files.",
         offer.locale
     );
-    format!("{}<pre class=\"notice\">{}</pre>\n", paragraph(&source), escaped(&offer.notice))
+    let (source, notice) = (escaped(&source), escaped(&offer.notice));
+    format!("<p><strong>{source}</strong></p>\n<pre class=\"notice\">{notice}</pre>\n")
 }
 
 fn steps(case: &Case<'_>) -> String {
@@ -233,16 +259,11 @@ fn steps(case: &Case<'_>) -> String {
     headings.push("digest");
     let rows: Vec<_> = case.statements.iter().map(|verified| step_row(case, verified)).collect();
     let mut content = paragraph(
-        "Each step was signed by the region that took it; the signatures hold. A number says where the step stands \
-         in a log, whose tree is signed as a whole.",
+        "Steps whose signatures hold, each signed by the region that took it. A number says where the step stands in \
+         a log, whose tree is signed as a whole.",
     );
     content.push_str(&table(&headings, &rows));
-    if case.comparison.is_none() {
-        content.push_str(&paragraph(
-            "Only one log was given: what the other region's log says is not compared.",
-        ));
-    }
-    section("Steps, in both logs", &content)
+    section("Steps", &content)
 }
 
 fn step_row(case: &Case<'_>, verified: &Verified) -> Vec<String> {
@@ -341,12 +362,13 @@ fn erasure(case: &Case<'_>) -> String {
 }
 
 fn stays(case: &Case<'_>) -> String {
-    let Some(receipt) = case.receipt.filter(|receipt| !receipt.stays_behind.is_empty()) else {
-        let where_to =
-            "The offer's text lists what stays at the old home and why; the client's receipt holds it.";
-        return section("What stays behind", &paragraph(where_to));
+    let moved = said(case, |body| matches!(body, Body::Released { .. })).is_some();
+    let Some(receipt) = case.receipt.filter(|receipt| moved && !receipt.stays_behind.is_empty()) else {
+        return String::new();
     };
-    section("What stays behind", &list(receipt.stays_behind.iter().cloned()))
+    let source = paragraph("As the receipt that was given says; not verified.");
+    let sentences = list(receipt.stays_behind.iter().cloned());
+    section("What stays behind at the old home", &format!("{source}{sentences}"))
 }
 
 fn logs(case: &Case<'_>) -> String {
@@ -463,8 +485,9 @@ mod tests {
             GetReceiptResponse { offer: Some(offer), stays_behind, ..GetReceiptResponse::default() };
         let shown = page(&[consented()], Some(&receipt), 0);
         assert!(shown.contains("&lt;script&gt;alert(1)&lt;/script&gt;·"), "{shown}");
-        assert!(shown.contains("an entry &amp; a mark") && shown.contains("&lt;eu&gt;.bundle"));
-        assert!(shown.contains("Proven: everything") && shown.contains("2026-1"));
+        assert!(shown.contains("&lt;eu&gt;.bundle") && !shown.contains("a mark"), "nothing has moved yet");
+        assert!(shown.contains("Everything in these files agrees") && shown.contains("2026-1"));
+        assert!(shown.contains("NOT VERIFIED") && shown.contains("No policy pins the keys"));
         for foreign in ["<script", "http://", "https://", "src=", "@import"] {
             assert!(!shown.contains(foreign), "{foreign}");
         }
@@ -483,6 +506,9 @@ mod tests {
     fn an_end_is_told_and_what_is_not_proven_is_told_first() {
         let shown = page(&[Body::Aborting { reason: AbortReason::Withdrawn }], None, 15);
         assert!(shown.contains("Not proven: the verifier ends with 15"), "{shown}");
-        assert!(shown.contains("the client withdrew") && shown.contains("No consent was given"), "{shown}");
+        assert!(
+            shown.contains("the client withdrew") && shown.contains("no signed statement of a consent"),
+            "{shown}"
+        );
     }
 }

@@ -18,6 +18,8 @@ use crate::regions::{RegionView, peer_error, read_view};
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after refusals.
 const SLOWEST: Duration = Duration::from_secs(5);
+/// The longest pause between two questions whether a blocked transfer still is.
+const RARELY: Duration = Duration::from_secs(30);
 
 /// Both regions' views of a transfer.
 struct Both {
@@ -63,6 +65,31 @@ struct Causes {
     told: [Option<String>; 2],
 }
 
+/// How often a blocked transfer's regions are asked again: each question stands in both audit logs.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Not before this.
+    again: Instant,
+    /// And then so much later.
+    wait: Duration,
+}
+
+impl Asked {
+    fn first() -> Self {
+        Self { again: Instant::now(), wait: PAUSE }
+    }
+
+    /// Whether it may be asked now; then the next time is twice as far away.
+    fn may(&mut self, now: Instant) -> bool {
+        if now < self.again {
+            return false;
+        }
+        self.again = now + self.wait;
+        self.wait = self.wait.saturating_mul(2).min(RARELY);
+        true
+    }
+}
+
 /// A lease as this process holds it.
 struct Lease {
     token: u64,
@@ -75,9 +102,11 @@ impl Coordinator {
         let notify = Arc::new(Notify::new());
         self.0.wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer, Arc::clone(&notify));
         let (mut lease, mut pause, mut causes) = (None, PAUSE, Causes::default());
+        let mut preflight = Asked::first();
         let mut answer = None;
         loop {
-            match self.turn(region, transfer, answer.take(), &mut lease, &mut causes).await {
+            match self.turn((region, transfer), answer.take(), &mut lease, &mut causes, &mut preflight).await
+            {
                 Ok(Turn::Went(answered)) => {
                     pause = PAUSE;
                     answer = answered;
@@ -99,11 +128,11 @@ impl Coordinator {
 
     async fn turn(
         &self,
-        region: &RegionId,
-        transfer: TransferId,
+        (region, transfer): (&RegionId, TransferId),
         answer: Option<Box<Answer>>,
         lease: &mut Option<Lease>,
         causes: &mut Causes,
+        preflight: &mut Asked,
     ) -> Result<Turn> {
         let now = self.0.ctx.now();
         let follows = answer.and_then(|answer| answer.next(now).map(|next| (answer, next)));
@@ -126,6 +155,7 @@ impl Coordinator {
         match next {
             Next::Wait(Wait::Rest) => Ok(Turn::Over),
             Next::Wait(_) => Ok(Turn::Waits),
+            Next::Call { ask: Ask::Preflight, .. } if !preflight.may(Instant::now()) => Ok(Turn::Waits),
             Next::Call { to, ask } => {
                 let Some(token) = self.token(&both.source.source, transfer, lease).await? else {
                     return Ok(Turn::Waits);
@@ -384,5 +414,16 @@ mod tests {
         assert_eq!(goes_on(5, &[3, 4, 5]), None);
         assert_eq!(goes_on(4, &[]), None);
         assert_eq!(goes_on(0, &[0, 1, 2, 3, 4, 5]), None);
+    }
+
+    #[test]
+    fn a_blocked_transfer_is_asked_about_ever_more_rarely() {
+        let mut asked = Asked::first();
+        let (begun, mut times) = (Instant::now(), 0_u32);
+        for second in 0..7 * 24 * 3600_u64 {
+            times += u32::from(asked.may(begun + Duration::from_secs(second)));
+        }
+        // Twice a minute over the week in which an offer is open, and not at each look.
+        assert!((20_000..20_400).contains(&times), "{times}");
     }
 }

@@ -65,8 +65,9 @@ fn misread(wrong: &clap::Error) -> ExitCode {
         wrong.exit();
     }
     let said = wrong.render().to_string();
-    let first = said.lines().next().unwrap_or_default();
-    let what = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    let lines = said.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+    let what = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
     ExitCode::from(output::report(&Failure::Usage(what), true))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest::{Context, SHA256};
 use clap::Args;
 use domicile_evidence::policy::Policy;
+use domicile_evidence::report::Verdict;
 use domicile_evidence::statement::Verified;
 use domicile_evidence::verify::{VerifiedBundle, compare};
 use domicile_proto::transfer::v1::GetReceiptResponse;
@@ -50,9 +51,12 @@ pub struct ReportArgs {
 pub(super) fn run(app: &App, args: &ReportArgs) -> Result<()> {
     let policy: Option<Policy> =
         args.policy.as_deref().map(|path| read_json(path, "a policy")).transpose()?;
-    let receipt = args.receipt.as_deref().map(read_receipt).transpose()?;
     let (now, transfer) = (app.ctx.now(), args.transfer);
+    let receipt = args.receipt.as_deref().map(|path| read_receipt(path, transfer)).transpose()?;
     let found = verified(&args.bundles, policy.as_ref(), &State::new(), Some(transfer), now)?;
+    for (file, found) in args.bundles.iter().zip(&found) {
+        tells_of(file, found, transfer)?;
+    }
     let comparison = match found.as_slice() {
         [left, right] => Some(compare(left, right, transfer)),
         _ => None,
@@ -72,26 +76,63 @@ pub(super) fn run(app: &App, args: &ReportArgs) -> Result<()> {
         exit,
         made_at: now,
     });
-    told(app, &args.out, &page, exit)?;
+    let pinned = sources.iter().all(|source| source.report.keys_pinned);
+    told(app, &args.out, &page, (exit, pinned))?;
     if exit == 0 { Ok(()) } else { Err(Failure::Status(exit)) }
 }
 
-fn told(app: &App, out: &Path, page: &str, exit: u8) -> Result<()> {
+/// A page is made of what can be read and tells of the transfer: what the files leave out may still have happened.
+fn tells_of(file: &Path, found: &VerifiedBundle, transfer: TransferId) -> Result<()> {
+    if found.report.exit_code() == Verdict::Unreadable.code() {
+        return Err(unreadable(file, found));
+    }
+    let name = transfer.to_string();
+    let stories = found.report.transfers.iter().filter(|story| story.transfer == name);
+    let logged: usize = stories.map(|story| story.steps.len()).sum();
+    let what = match (logged, found.statements(transfer).count()) {
+        (0, _) => "does not tell of this transfer",
+        (_, 0) => {
+            "has its steps without the signed statements: export it whole, or with --transfer of this one"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(format!("{}: {what}", file.display())))
+}
+
+/// What makes a bundle unreadable, with the verifier's exit code.
+fn unreadable(file: &Path, found: &VerifiedBundle) -> Failure {
+    for finding in &found.report.findings {
+        crate::output::note(&format!("{}: {finding}", file.display()));
+    }
+    Failure::Status(Verdict::Unreadable.code())
+}
+
+fn told(app: &App, out: &Path, page: &str, (exit, pinned): (u8, bool)) -> Result<()> {
     if files::is_standard(out) {
         return app.out.bytes(page.as_bytes());
     }
     files::write(out, page.as_bytes())?;
-    let verdict = if exit == 0 { "proven" } else { "NOT PROVEN" };
+    let verdict = match (exit, pinned) {
+        (0, true) => "everything agrees, under the keys the policy pins",
+        (0, false) => "everything agrees; the keys are the bundles' own word, no policy pins them",
+        _ => "NOT PROVEN",
+    };
     app.out.answer(
         || json!({ "file": out, "exit": exit }),
         || format!("Wrote {}, {}: {verdict}.", out.display(), text::size(page.len() as u64)),
     )
 }
 
-fn read_receipt(path: &Path) -> Result<GetReceiptResponse> {
+fn read_receipt(path: &Path, transfer: TransferId) -> Result<GetReceiptResponse> {
     let value: Value = read_json(path, "a receipt")?;
     let parsed = crate::json::parse("domicile.transfer.v1.GetReceiptResponse", &value);
-    parsed.map_err(|_| Failure::Usage(format!("{}: not a receipt", path.display())))
+    let refused = |what: &str| Failure::Usage(format!("{}: {what}", path.display()));
+    let receipt: GetReceiptResponse = parsed.map_err(|_| refused("not a receipt"))?;
+    match &receipt.transfer {
+        Some(of) if of.transfer_id == transfer.to_string() => Ok(receipt),
+        Some(_) => Err(refused("the receipt of another transfer")),
+        None => Err(refused("not a receipt")),
+    }
 }
 
 fn source(file: &Path, found: &VerifiedBundle) -> Result<Source> {

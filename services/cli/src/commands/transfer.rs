@@ -52,7 +52,7 @@ pub enum TransferCommand {
         #[arg(long, default_value = "")]
         locale: String,
     },
-    /// Consent to exactly one offer; asks for your password again.
+    /// Consent to exactly one offer; asks for your password when you signed in more than five minutes ago.
     Consent(ConsentArgs),
     /// Withdraw; possible until the transfer is complete, without a password.
     Withdraw {
@@ -322,6 +322,10 @@ async fn consent(app: &App, args: ConsentArgs) -> Result<()> {
         forwarding_locator: args.forwarding_locator,
         psychotherapy_authorized: args.psychotherapy_notes,
     };
+    if args.password.password_stdin {
+        // One that was given must be right, also where none would have been asked for.
+        reauthenticate(&client, args.password).await?;
+    }
     let first = answer(client.transfers().give_consent(request.clone())).await;
     let response = match first {
         Err(error) if error.code() == Code::FreshSignInNeeded => {
