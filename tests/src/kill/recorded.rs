@@ -99,8 +99,8 @@ const KEPT: [&str; 7] =
     ["data.db", "keys.db", "kms.json", "statement.key", "checkpoint.key", "checkpoint.head", "objects"];
 /// What is known of the record beside them.
 const FACTS: &str = "facts.json";
-/// Paths of somebody's machine begin so.
-const PATHS: [&str; 5] = ["/tmp/", "/home/", "/root/", "/var/", "/work/"];
+/// Paths of somebody's machine begin with one of these folders.
+const FOLDERS: [&str; 4] = ["tmp", "home", "root", "var"];
 /// Why an operator holds the transfer.
 const REASON: &str = "recorded";
 
@@ -312,14 +312,14 @@ fn put(archive: &mut tar::Builder<GzEncoder<Vec<u8>>>, name: &str, content: &[u8
     Ok(archive.append_data(&mut header, name, content)?)
 }
 
-/// A path of somebody's machine in what is kept.
+/// A path of somebody's machine in what is kept: of a usual folder, of this repository, or one more.
 fn foreign(content: &[u8], more: &[&str]) -> Option<String> {
-    let words = PATHS.iter().chain(more);
-    let found = words.copied().find(|word| {
+    let usual = FOLDERS.iter().map(|folder| format!("/{folder}/"));
+    let here = std::iter::once(env!("CARGO_MANIFEST_DIR")).chain(more.iter().copied()).map(str::to_owned);
+    usual.chain(here).find(|word| {
         let word = word.as_bytes();
         content.windows(word.len()).any(|window| window == word)
-    });
-    found.map(str::to_owned)
+    })
 }
 
 /// A recorded deployment, opened with the present executable.

@@ -98,7 +98,9 @@ impl<S: TransferStore> Transfers<S> {
 
     /// A region that is not among those a record may move to from here, and those that are.
     fn elsewhere(&self, to: &RegionId) -> String {
-        let allowed: Vec<_> = self.policies.destinations(&self.region).map(RegionId::as_str).collect();
+        let allowed = self.policies.destinations(&self.region);
+        let allowed: Vec<_> =
+            allowed.filter(|region| self.peers.client(region).is_ok()).map(RegionId::as_str).collect();
         format!("{to}: from {} a record may move to {}", self.region, allowed.join(", "))
     }
 
