@@ -95,6 +95,8 @@ impl Spaces {
     /// # Errors
     /// With what `ip` said.
     pub async fn close(&self, process: &str) -> Outcome<()> {
+        // The namespace goes when its last process has gone; the line must not be there when the machine is back.
+        ip(&format!("link del {}", link(self.number(process)?))).await?;
         ip(&format!("netns del {}", space(process))).await
     }
 

@@ -19,7 +19,7 @@ use domicile_store::transfers::SqlTransfers;
 use domicile_store::{AuditFacts, Backend};
 use domicile_transfer::grpc::{ControlService, PeerService, PeopleService};
 use domicile_transfer::{Options, Transfers};
-use domicile_types::{Actor, AuditScope, Code, Error, RequestId};
+use domicile_types::{Actor, AuditScope, Code, Error, RequestId, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -237,9 +237,10 @@ async fn watch_store(store: domicile_store::Store, health: [Health; 2], shutdown
             listener.set(ON_SQLITE, true).await;
         }
     }
+    let began = store.ctx().now();
     loop {
         let serving = store.health().await.is_ok();
-        let logs = serving && logs(&store).await;
+        let logs = serving && logs(&store, began).await;
         for listener in &health {
             listener.set("", serving).await;
             listener.set(AUDIT, logs).await;
@@ -251,12 +252,14 @@ async fn watch_store(store: domicile_store::Store, health: [Health; 2], shutdown
     }
 }
 
-/// Whether the audit log takes in what is recorded, and is signed.
-async fn logs(store: &domicile_store::Store) -> bool {
+/// Whether the audit log takes in what is recorded, and is signed. What this process found waiting, or unsigned,
+/// when it began has its time from then on.
+async fn logs(store: &domicile_store::Store, began: Timestamp) -> bool {
     let Ok(lag) = store.audit_lag().await else { return false };
     let now = store.ctx().now();
-    let taken_in = lag.oldest.is_none_or(|oldest| now.since(oldest) < TAKEN_IN);
-    taken_in && lag.signed.is_some_and(|(_, at)| now.since(at) < SIGNED)
+    let taken_in = lag.oldest.is_none_or(|oldest| now.since(oldest.max(began)) < TAKEN_IN);
+    let signed = lag.signed.map_or(began, |(_, at)| at.max(began));
+    taken_in && now.since(signed) < SIGNED
 }
 
 /// Takes changed certificates up also while nobody connects, and tells by health when files on disk do not
