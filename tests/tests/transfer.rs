@@ -89,6 +89,18 @@ async fn a_record_moves_while_it_is_written_and_comes_back(backend: Backend) -> 
     let request = GetSummaryRequest { subject_id: patient.subject.clone() };
     assert_eq!(answer(home.records().get_summary(request)).await?.epoch, 3);
     world.verify(["eu", "ca"], &returning.id).await?;
+    no_page_of_another(&world, &moving.id, &returning.id).await
+}
+
+/// The bundles now hold the second move's statements alone, and a receipt is one move's.
+async fn no_page_of_another(world: &World, first: &str, second: &str) -> Outcome<()> {
+    let receipt = format!(r#"{{"transfer":{{"transfer_id":"{first}"}}}}"#);
+    for (transfer, why) in [(first, "without the signed statements"), (second, "receipt of another transfer")]
+    {
+        let refused = world.report(["eu", "ca"], transfer, &receipt).await;
+        let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains(why), "{said}");
+    }
     Ok(())
 }
 

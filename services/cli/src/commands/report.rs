@@ -12,7 +12,7 @@ use domicile_proto::transfer::v1::GetReceiptResponse;
 use domicile_types::TransferId;
 use serde_json::{Value, json};
 
-use super::verify::{State, read_json, verified};
+use super::verify::{State, read_json, verified, worst};
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::page::{Case, Source, html};
@@ -63,9 +63,7 @@ pub(super) fn run(app: &App, args: &ReportArgs) -> Result<()> {
     };
     let sources: Vec<_> =
         args.bundles.iter().zip(&found).map(|(file, found)| source(file, found)).collect::<Result<_>>()?;
-    let reports = sources.iter().map(|source| source.report.exit_code());
-    let codes = reports.chain(comparison.as_ref().map(|comparison| comparison.exit_code()));
-    let exit = codes.filter(|code| *code != 0).min().unwrap_or(0);
+    let exit = worst(sources.iter().map(|source: &Source| &source.report), comparison.iter());
     let statements = in_order(&found, transfer);
     let page = html(&Case {
         transfer: transfer.to_string(),

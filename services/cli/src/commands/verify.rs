@@ -69,10 +69,17 @@ impl Verification {
     /// The exit code: 0 when everything is proven, else that of the worst finding.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        let reports = self.reports.iter().map(Report::exit_code);
-        let comparisons = self.comparisons.iter().map(Comparison::exit_code);
-        reports.chain(comparisons).filter(|code| *code != 0).min().unwrap_or(0)
+        worst(self.reports.iter(), self.comparisons.iter())
     }
+}
+
+/// The exit code of reports and comparisons together.
+pub(super) fn worst<'a>(
+    reports: impl Iterator<Item = &'a Report>,
+    comparisons: impl Iterator<Item = &'a Comparison>,
+) -> u8 {
+    let codes = reports.map(Report::exit_code).chain(comparisons.map(Comparison::exit_code));
+    codes.filter(|code| *code != 0).min().unwrap_or(0)
 }
 
 /// Verifies bundles offline, and compares what two of them say of transfers.
